@@ -1,0 +1,172 @@
+"""The web app. Draw a line, see a face.
+
+    python app.py [--checkpoints DIR] [--host HOST] [--port PORT]
+"""
+
+import argparse
+import logging
+import random
+from pathlib import Path
+
+import gradio as gr
+from gradio.components.base import server
+from PIL import Image, ImageOps
+
+from gan_core import Pix2PixPredictor
+from gan_core.batching import Batcher, BusyError
+from gan_core.checkpoint import CheckpointError
+from gan_core.faces import crop_face
+from gan_core.image import PictureError, open_picture, read_data_url, to_data_url
+from gan_core.lineart import draw_lines, is_drawing, normalise_drawing, random_doodle
+from gan_core.tasks import TASKS, Task
+
+ROOT = Path(__file__).parent
+ASSETS = ROOT / "assets"
+MAX_UPLOAD = "20mb"
+PRIVATE = {"api_visibility": "private"}
+LIVE = {"show_progress": "hidden", "trigger_mode": "always_last", **PRIVATE}
+
+logger = logging.getLogger(__name__)
+
+
+class LiveBoard(gr.HTML):
+    """Paper to draw on, and beside it what a predictor makes of it while the line grows.
+
+    As an input it gives the drawing as a PIL picture, or None; as an output it takes one.
+    """
+
+    def __init__(self, predictor: Pix2PixPredictor, examples: Path, **options):
+        self.predictor = predictor
+        self.example_folder = examples
+        self.predict = Batcher(predictor.predict_batch)
+        super().__init__(
+            html_template=(ASSETS / "sketchpad.html").read_text(),
+            js_on_load=(ASSETS / "sketchpad.js").read_text(),
+            apply_default_css=False,
+            storage=f"board-{predictor.task.name}",
+            **options,
+        )
+
+    def preprocess(self, payload: str | None) -> Image.Image | None:
+        return read_data_url(payload) if payload else None
+
+    def postprocess(self, value: Image.Image | None) -> str | None:
+        return None if value is None else to_data_url(value, "PNG")
+
+    @server
+    async def redraw(self, request: dict) -> dict:
+        """Called by the page during each stroke. request: `drawing` as data URL, `realism` if the map is wanted."""
+        try:
+            drawing = read_data_url(request.get("drawing") if isinstance(request, dict) else None)
+            picture = await self.predict(drawing)
+            answer = {"picture": to_data_url(picture, "JPEG", quality=92)}
+            if request.get("realism"):
+                answer["realism"] = to_data_url(heat_map(self.predictor.realism(drawing, picture)), "PNG")
+            return answer
+        except (PictureError, BusyError, CheckpointError) as error:
+            return {"error": str(error)}
+        except Exception:
+            logger.exception("A drawing could not be turned into a picture")
+            return {"error": "Something went wrong here. Draw on, or clear the paper and begin again."}
+
+    @server
+    def examples(self, request=None) -> list[dict]:
+        """Called by the page once: drawings to start from."""
+        files = sorted(self.example_folder.glob("*.png"))
+        return [{"name": file.stem.replace("_", " "), "drawing": to_data_url(open_picture(file), "PNG")} for file in files]
+
+
+def heat_map(realism: Image.Image) -> Image.Image:
+    """Dark violet where a patch looks generated, clear where it passes for a photo; 256x256."""
+    small = ImageOps.colorize(realism, black="#3b0764", mid="#db2777", white="#ffffff")
+    return small.resize((256, 256), Image.Resampling.BICUBIC)
+
+
+def sketch_tab(predictor: Pix2PixPredictor) -> None:
+    """Draw a face; or start from an example, a surprise, or the lines of a photo."""
+    board = LiveBoard(predictor, ASSETS / "examples" / predictor.task.name, elem_id="sketch-board")
+    photo = gr.State(None)
+    with gr.Row():
+        surprise = gr.Button("🎲 Surprise me", elem_id="surprise")
+        upload = gr.UploadButton("📷 Photo → lines", file_types=["image"], type="binary", elem_id="upload")
+        more = gr.Button("✨ Four variants", elem_id="more")
+    detail = gr.Slider(0, 1, 0.5, step=0.05, label="Detail of the lines", visible=False, elem_id="detail")
+    variants = gr.Gallery(
+        label="Variants of your drawing", columns=4, rows=1, height="auto", format="jpeg", visible=False, elem_id="variants"
+    )
+
+    def surprise_me():
+        return random_doodle(random.getrandbits(32))
+
+    def lines_of_upload(data: bytes | None, detail: float):
+        if data is None:
+            return gr.skip(), gr.skip(), gr.skip()
+        try:
+            picture = open_picture(data)
+            if is_drawing(picture):
+                return normalise_drawing(picture), None, gr.Slider(visible=False)
+            face = crop_face(picture)
+        except PictureError as error:
+            raise gr.Error(str(error), title="This picture cannot be used") from error
+        return draw_lines(face, detail), face, gr.Slider(visible=True)
+
+    def lines_again(face: Image.Image | None, detail: float):
+        return gr.skip() if face is None else draw_lines(face, detail)
+
+    def four_variants(drawing: Image.Image | None):
+        if drawing is None:
+            raise gr.Error("Draw something first; then there are variants of it.", title="The paper is empty")
+        return gr.Gallery(predictor.predict_variants(drawing, 4, seed=random.getrandbits(32)), visible=True)
+
+    surprise.click(surprise_me, outputs=board, **LIVE)
+    upload.upload(lines_of_upload, [upload, detail], [board, photo, detail], show_progress="minimal", **PRIVATE)
+    detail.input(lines_again, [photo, detail], board, **LIVE)
+    more.click(four_variants, board, variants, show_progress="minimal", **PRIVATE)
+
+
+def missing_tab(task: Task, error: CheckpointError) -> None:
+    """The tab of a task without a usable checkpoint: what is wrong, and how to get one."""
+    gr.Markdown(
+        f"### This model is not here yet\n\n{error}.\n\nTrain it on pictures of your own:\n\n```bash\n{task.how_to_train}\n```",
+        elem_id=f"missing-{task.name}",
+    )
+
+
+def create_demo(checkpoints: Path = ASSETS / "checkpoints") -> gr.Blocks:
+    """Builds the page. checkpoints: a folder with `<task>.safetensors`, such as a run folder of train."""
+    with gr.Blocks(title="Draw a line, see a face") as demo:
+        gr.Markdown("# Draw a line, see a face\nEvery person here is made up, by a small network that runs while you draw.")
+        with gr.Tab(TASKS["sketch2face"].title):
+            try:
+                predictor = Pix2PixPredictor.from_checkpoint(Path(checkpoints) / "sketch2face.safetensors")
+            except CheckpointError as error:
+                logger.warning("%s", error)
+                missing_tab(TASKS["sketch2face"], error)
+            else:
+                sketch_tab(predictor)
+    return demo
+
+
+def launch(demo: gr.Blocks, **options) -> tuple:
+    """Starts the server with the looks and limits of this app. options: those of `gr.Blocks.launch`."""
+    return demo.launch(
+        theme=gr.themes.Soft(),
+        css_paths=[ASSETS / "style.css"],
+        max_file_size=MAX_UPLOAD,
+        footer_links=["settings"],
+        **options,
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python app.py", description="Draw a line, see a face.")
+    parser.add_argument("--checkpoints", type=Path, default=ASSETS / "checkpoints", metavar="DIR")
+    parser.add_argument("--host", default=None, help="default: only this computer; 0.0.0.0 for all")
+    parser.add_argument("--port", type=int, default=None)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    launch(create_demo(options.checkpoints), server_name=options.host, server_port=options.port)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Many visitors, one network: what is asked for at the same time is answered in one pass."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+Item, Answer = TypeVar("Item"), TypeVar("Answer")
+
+
+class BusyError(RuntimeError):
+    """More is being asked for than can wait."""
+
+
+class Batcher(Generic[Item, Answer]):
+    """Awaitable front of a function on batches.
+
+    While the function works in a thread, requests gather; the next call takes up to `largest` of them,
+    oldest first, so that nobody starves. At most `waiting` requests may wait; one more raises BusyError.
+    A request whose visitor has gone (a cancelled task) is left out.
+    """
+
+    def __init__(self, function: Callable[[Sequence[Item]], Sequence[Answer]], largest: int = 8, waiting: int = 64):
+        self.function, self.largest, self.waiting = function, largest, waiting
+        self._requests: deque[tuple[Item, asyncio.Future]] = deque()
+        self._worker: asyncio.Task | None = None
+
+    async def __call__(self, item: Item) -> Answer:
+        if len(self._requests) >= self.waiting:
+            raise BusyError("Too many people are drawing at this moment. Try again in a few seconds.")
+        future = asyncio.get_running_loop().create_future()
+        self._requests.append((item, future))
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._work())
+        return await future
+
+    async def _work(self) -> None:
+        try:
+            while self._requests:
+                taken = [self._requests.popleft() for _ in range(min(self.largest, len(self._requests)))]
+                wanted = [(item, future) for item, future in taken if not future.cancelled()]
+                if not wanted:
+                    continue
+                try:
+                    answers = await asyncio.to_thread(self.function, [item for item, _ in wanted])
+                except Exception as error:  # told to each who asked; the worker goes on
+                    answers = [error] * len(wanted)
+                for (_, future), answer in zip(wanted, answers):
+                    if future.cancelled():
+                        continue
+                    if isinstance(answer, Exception):
+                        future.set_exception(answer)
+                    else:
+                        future.set_result(answer)
+        finally:
+            self._worker = None

@@ -1,0 +1,106 @@
+"""One .safetensors file a model: weights in float16, and in its metadata all that is needed to rebuild it.
+
+Metadata of the file, all texts:
+
+    format    "gan_core"
+    version   of this layout; a reader refuses what is newer than itself
+    task      "sketch2face", ...
+    configs   JSON: name of each network in the file -> its config
+    facts     JSON: what is worth knowing about the training (steps, data, recipe ...)
+
+The names of the weights start with the name of their network: "generator.downs.0.0.weight".
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+FORMAT, VERSION = "gan_core", 1
+
+
+class CheckpointError(RuntimeError):
+    """The checkpoint cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What `load` finds in a file. weights: network -> its state dict, float32."""
+
+    task: str
+    configs: dict[str, dict]
+    weights: dict[str, dict[str, Tensor]]
+    facts: dict = field(default_factory=dict)
+
+    def build(self, name: str, network: type[nn.Module], config: type) -> nn.Module:
+        """Rebuilds one network with its weights, in eval mode. Strict: every weight must be there and fit."""
+        if name not in self.weights:
+            raise CheckpointError(f"the checkpoint holds no {name}; it has {', '.join(self.weights) or 'no weights'}")
+        try:
+            module = network(config(**self.configs[name]))
+            module.load_state_dict(self.weights[name])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"the {name} of this checkpoint does not fit {network.__name__}: {error}. "
+                "It was made by another version of the code; train it again or use the version that made it."
+            ) from error
+        return module.eval()
+
+
+def save(path: str | Path, task: str, networks: dict[str, nn.Module], facts: dict | None = None) -> None:
+    """Writes networks (each with a `config`) to one file; the file appears whole or not at all."""
+    path = Path(path)
+    weights = {
+        f"{name}.{key}": value.detach().to("cpu", torch.float16 if value.is_floating_point() else value.dtype).contiguous()
+        for name, network in networks.items()
+        for key, value in network.state_dict().items()
+    }
+    metadata = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "task": task,
+        "configs": json.dumps({name: asdict(network.config) for name, network in networks.items()}),
+        "facts": json.dumps(facts or {}),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    save_file(weights, partial, metadata)
+    os.replace(partial, path)
+
+
+def load(path: str | Path, task: str | None = None) -> Checkpoint:
+    """Reads a checkpoint. Raises CheckpointError if it is missing, damaged, newer, or of another task."""
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint at {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is damaged or is no safetensors file ({error}). Fetch it again, or train it again."
+        ) from error
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path} was not written by this project. Use a file made by one of its train commands.")
+    try:
+        version, found = int(metadata["version"]), metadata["task"]
+        configs, facts = json.loads(metadata["configs"]), json.loads(metadata["facts"])
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"the description inside {path} is damaged. Fetch the file again.") from error
+    if version > VERSION:
+        raise CheckpointError(
+            f"{path} has version {version} and this code reads up to {VERSION}. Update the code (git pull) and try again."
+        )
+    if task is not None and found != task:
+        raise CheckpointError(f"{path} is a checkpoint for {found}, not for {task}. Put it under its own name.")
+    weights: dict[str, dict[str, Tensor]] = {name: {} for name in configs}
+    for key, value in tensors.items():
+        name, _, rest = key.partition(".")
+        weights.setdefault(name, {})[rest] = value.float() if value.is_floating_point() else value
+    return Checkpoint(found, configs, weights, facts)

@@ -1,0 +1,162 @@
+"""The one place where pictures become tensors and back, and where hostile uploads stop.
+
+Pictures are `PIL.Image`. Tensors are float32 `(N, C, H, W)` in [-1, 1]. Nothing else in this project
+converts between the two.
+"""
+
+import base64
+import binascii
+import io
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+MAX_PIXELS = 50_000_000  # a 50-megapixel photo; more is a mistake or an attack
+MAX_DATA_URL = 4_000_000  # characters; a 1024x1024 canvas of noise stays below
+
+DATA_URL = re.compile(r"data:image/(png|jpeg|webp);base64,", re.ASCII)
+PHOTO_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "MPO")
+
+
+class PictureError(ValueError):
+    """The picture cannot be used; the message is meant for the person who brought it."""
+
+
+def open_picture(file) -> Image.Image:
+    """Opens an uploaded picture, upright and in RGB.
+
+    file: a path, the bytes of a file, or a file object.
+    Raises PictureError, with a remedy, if it is no picture, is broken, or has more than MAX_PIXELS pixels.
+    """
+    if isinstance(file, (bytes, bytearray)):
+        file = io.BytesIO(file)
+    name = f"{Path(file).name!r}" if isinstance(file, (str, Path)) else "This file"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            picture = Image.open(file, formats=PHOTO_FORMATS)
+            check_size(picture)
+            # A JPEG much larger than needed is decoded at a fraction of its size.
+            picture.draft("RGB", (2048, 2048))
+            picture.load()
+    except PictureError:
+        raise
+    except FileNotFoundError as error:
+        raise PictureError(f"{name} does not exist. Check the path.") from error
+    except Image.DecompressionBombError as error:
+        raise PictureError(f"{name} is too large. Scale it down to at most 50 megapixels.") from error
+    except Image.UnidentifiedImageError as error:
+        raise PictureError(
+            f"{name} is not a picture that can be read, whatever its name says. "
+            "Save it as PNG, JPEG or WebP and try again."
+        ) from error
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+        raise PictureError(f"{name} is damaged or cut short. Save it once more and try again.") from error
+    return to_rgb(picture)
+
+
+def check_size(picture: Image.Image) -> None:
+    """Raises PictureError if the picture has no pixels or more than MAX_PIXELS."""
+    width, height = picture.size
+    if width < 1 or height < 1:
+        raise PictureError(f"The picture is {width}x{height}: it has no pixels.")
+    if width * height > MAX_PIXELS:
+        raise PictureError(
+            f"The picture is {width}x{height}, {width * height / 1e6:.0f} megapixels. "
+            f"Scale it down to at most {MAX_PIXELS / 1e6:.0f}."
+        )
+
+
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """Any PIL picture as upright RGB: EXIF rotation applied, transparency on white, 16 bits scaled to 8."""
+    check_size(picture)
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode == "RGB":
+        return picture
+    if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
+        values = np.nan_to_num(np.asarray(picture, dtype=np.float32))
+        full = 65535.0 if values.max(initial=0) > 255 else 255.0
+        return Image.fromarray((values.clip(0, full) * (255.0 / full)).astype(np.uint8)).convert("RGB")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        paper = Image.new("RGBA", picture.size, "white")
+        return Image.alpha_composite(paper, picture).convert("RGB")
+    return picture.convert("RGB")
+
+
+def to_gray(picture: Image.Image) -> Image.Image:
+    """Any PIL picture as upright "L", transparency on white: strokes on paper."""
+    return picture if picture.mode == "L" else to_rgb(picture).convert("L")
+
+
+def read_data_url(text: str) -> Image.Image:
+    """Decodes what a canvas sends, a `data:image/...;base64,` text, into an RGB picture on white.
+
+    Raises PictureError if it is empty, too long, not base64 or not a picture.
+    """
+    if not isinstance(text, str) or not text:
+        raise PictureError("The canvas sent no drawing. Draw a line, or reload the page.")
+    if len(text) > MAX_DATA_URL:
+        raise PictureError(
+            f"The canvas sent {len(text) / 1e6:.1f} million characters; at most {MAX_DATA_URL / 1e6:.0f} "
+            "million are read. Clear the canvas and draw again."
+        )
+    head = DATA_URL.match(text)
+    if not head:
+        raise PictureError("The canvas sent something other than a picture. Reload the page.")
+    try:
+        data = base64.b64decode(text[head.end() :], validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise PictureError("The drawing was damaged on its way here. Draw on to send it again.") from error
+    return open_picture(data)
+
+
+def to_data_url(picture: Image.Image, format: str = "JPEG", **options) -> str:
+    """Encodes a picture as a `data:` URL. options: Pillow's, such as quality=90."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format, **options)
+    return f"data:image/{format.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def fit(picture: Image.Image, size: int) -> Image.Image:
+    """Scales to fit a square of `size` pixels, centred; the margins get the colour of paper, white."""
+    if picture.size == (size, size):
+        return picture
+    return ImageOps.pad(picture, (size, size), Image.Resampling.LANCZOS, color="white")
+
+
+def to_tensor(array: np.ndarray | Image.Image) -> Tensor:
+    """uint8 `(H, W)` or `(H, W, C)`, or such a picture -> float32 `(1, C, H, W)` in [-1, 1]."""
+    array = np.asarray(array)
+    if array.ndim == 2:
+        array = array[:, :, None]
+    tensor = torch.from_numpy(np.array(array.transpose(2, 0, 1), dtype=np.float32, order="C"))
+    return tensor.div_(127.5).sub_(1.0).unsqueeze_(0)
+
+
+def to_array(tensor: Tensor) -> np.ndarray:
+    """float `(N, C, H, W)` in [-1, 1] -> uint8 `(N, H, W, C)`; values outside are clipped."""
+    scaled = tensor.detach().float().add(1.0).mul(127.5).round_().clamp_(0, 255)
+    return np.ascontiguousarray(scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
+
+
+def to_pictures(tensor: Tensor) -> list[Image.Image]:
+    """float `(N, 1 or 3, H, W)` in [-1, 1] -> N pictures, "L" or RGB."""
+    return [Image.fromarray(array.squeeze(-1) if array.shape[-1] == 1 else array) for array in to_array(tensor)]
+
+
+def tile(pictures: list[Image.Image], columns: int, gap: int = 2) -> Image.Image:
+    """A contact sheet of pictures of one size, row by row."""
+    if not pictures:
+        raise ValueError("there is no picture to tile")
+    width, height = pictures[0].size
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
+    for i, picture in enumerate(pictures):
+        sheet.paste(picture, ((i % columns) * (width + gap), (i // columns) * (height + gap)))
+    return sheet

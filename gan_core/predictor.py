@@ -1,0 +1,138 @@
+"""Picture in, picture out. Torch stays hidden in here, and so does what makes it fast."""
+
+import copy
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from gan_core import checkpoint
+from gan_core.checkpoint import CheckpointError
+from gan_core.image import to_pictures, to_tensor
+from gan_core.patchgan import PatchDiscriminator, PatchGANConfig
+from gan_core.tasks import TASKS, Task
+from gan_core.unet import UNetConfig, UNetGenerator
+
+MAX_VARIANTS = 16
+
+
+class Pix2PixPredictor:
+    """Turns source pictures into target pictures with a trained generator.
+
+    For people: `Pix2PixPredictor.from_checkpoint(path)`. For tests: the networks themselves.
+    All methods may be called from several threads at once, and are deterministic.
+
+    discriminator: needed by `realism` only. adversarial: the loss it was trained with.
+    """
+
+    def __init__(
+        self,
+        generator: UNetGenerator,
+        task: Task,
+        discriminator: PatchDiscriminator | None = None,
+        adversarial: str = "bce",
+        device: str | torch.device = "cpu",
+    ):
+        self.task, self.adversarial, self.device = task, adversarial, torch.device(device)
+        self.dtype = torch.bfloat16 if has_bfloat16(self.device) else torch.float32
+        self.channels = generator.config.in_channels
+        self.generator = self._ready(fold_norms(generator))
+        self.discriminator = None if discriminator is None else self._ready(fold_norms(discriminator))
+        self.noisy_generator = share_weights(self.generator)
+        for module in self.noisy_generator.modules():
+            if isinstance(module, nn.Dropout):
+                module.train()
+        self._seeding = threading.Lock()  # torch has one generator of random numbers for all threads
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, device: str | torch.device = "cpu") -> "Pix2PixPredictor":
+        """Raises CheckpointError if the file is missing, damaged, too new or for no pix2pix task."""
+        loaded = checkpoint.load(path)
+        if loaded.task not in TASKS:
+            raise CheckpointError(f"{path} is a checkpoint for {loaded.task}; this class runs {', '.join(TASKS)}.")
+        generator = loaded.build("generator", UNetGenerator, UNetConfig)
+        discriminator = None
+        if "discriminator" in loaded.weights:
+            discriminator = loaded.build("discriminator", PatchDiscriminator, PatchGANConfig)
+        adversarial = loaded.facts.get("recipe", {}).get("adversarial", "bce")
+        return cls(generator, TASKS[loaded.task], discriminator, adversarial, device)
+
+    def predict(self, picture: Image.Image) -> Image.Image:
+        """picture: any mode and size. Returns RGB of the task's size."""
+        return self.predict_batch([picture])[0]
+
+    @torch.inference_mode()
+    def predict_batch(self, pictures: Sequence[Image.Image]) -> list[Image.Image]:
+        """As `predict`, for several pictures in one pass of the network."""
+        if not pictures:
+            return []
+        return to_pictures(self.generator(self._sources(pictures)))
+
+    @torch.inference_mode()
+    def predict_variants(self, picture: Image.Image, count: int = 4, seed: int = 0) -> list[Image.Image]:
+        """Several answers to one picture; dropout at test time is the noise (pix2pix, section 3.1).
+
+        The same seed gives the same variants. Raises ValueError if count is not in 1..MAX_VARIANTS.
+        """
+        if not 1 <= count <= MAX_VARIANTS:
+            raise ValueError(f"count is {count}; between 1 and {MAX_VARIANTS} variants can be made at once")
+        sources = self._sources([picture]).expand(count, -1, -1, -1)
+        with self._seeding, torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            return to_pictures(self.noisy_generator(sources))
+
+    @torch.inference_mode()
+    def realism(self, source: Image.Image, picture: Image.Image) -> Image.Image:
+        """How real the discriminator finds each patch of a picture, given its source.
+
+        Returns "L" of the size of its map (30x30 for 256x256), 0 for surely generated, 255 for surely real.
+        Raises CheckpointError if the checkpoint has no discriminator.
+        """
+        if self.discriminator is None:
+            raise CheckpointError("this checkpoint holds no discriminator, so there is no realism map")
+        logits = self.discriminator(self._sources([source]), self._tensor(picture.convert("RGB")))
+        # Least squares trains towards 0 and 1 directly; the other losses towards the sign.
+        share = logits if self.adversarial == "least_squares" else torch.sigmoid(logits.float())
+        return to_pictures(share.float().clamp(0, 1) * 2 - 1)[0]
+
+    def _ready(self, network: nn.Module) -> nn.Module:
+        network = network.eval().requires_grad_(False)
+        return network.to(self.device, self.dtype, memory_format=torch.channels_last)
+
+    def _tensor(self, picture: Image.Image) -> Tensor:
+        return to_tensor(picture).to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
+
+    def _sources(self, pictures: Sequence[Image.Image]) -> Tensor:
+        mode = "L" if self.channels == 1 else "RGB"
+        return torch.cat([self._tensor(self.task.read_source(picture).convert(mode)) for picture in pictures])
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is worth using there; a CPU without units for it would only be slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def fold_norms(network: nn.Module) -> nn.Module:
+    """A copy of a network in which each batch norm is part of the convolution before it; same answers in eval mode."""
+    network = copy.deepcopy(network).eval()
+    for parent in network.modules():
+        if not isinstance(parent, nn.Sequential):
+            continue
+        for i in range(len(parent) - 1):
+            if isinstance(parent[i], (nn.Conv2d, nn.ConvTranspose2d)) and isinstance(parent[i + 1], nn.BatchNorm2d):
+                transposed = isinstance(parent[i], nn.ConvTranspose2d)
+                parent[i] = fuse_conv_bn_eval(parent[i], parent[i + 1], transpose=transposed)
+                parent[i + 1] = nn.Identity()
+    return network
+
+
+def share_weights(network: nn.Module) -> nn.Module:
+    """A second network on the same weights, with modes of its own."""
+    tensors = [*network.parameters(), *network.buffers()]
+    return copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})

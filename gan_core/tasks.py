@@ -1,0 +1,42 @@
+"""The tasks as data: what each system turns into what, and how a picture is made ready for it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from PIL import Image
+
+from gan_core.lineart import normalise_drawing
+
+
+@dataclass(frozen=True)
+class Task:
+    """One system of the house.
+
+    name: of its checkpoint file and in every command. size: side of its pictures in pixels.
+    read_source: any picture a visitor brings -> the picture the network was trained on, size x size.
+    how_to_train: the commands that make a checkpoint, for a visitor whose checkpoint is missing.
+    """
+
+    name: str
+    title: str
+    size: int
+    read_source: Callable[[Image.Image], Image.Image]
+    how_to_train: str
+
+
+TASKS = {
+    task.name: task
+    for task in (
+        Task(
+            name="sketch2face",
+            title="Sketch → face",
+            size=256,
+            read_source=normalise_drawing,
+            how_to_train=(
+                "python -m train.prepare faces PHOTOS data/faces\n"
+                "python -m train.pix2pix sketch2face --data data/faces --out runs/mine\n"
+                "python app.py --checkpoints runs/mine"
+            ),
+        ),
+    )
+}

@@ -1,0 +1,194 @@
+"""U-Net generator of pix2pix: picture in, picture of the same size out.
+
+Isola, Zhu, Zhou, Efros: Image-to-Image Translation with Conditional Adversarial Networks
+(CVPR 2017, arXiv 1611.07004), section 3.2.1 and appendix 6.1.1:
+
+    encoder  C64-C128-C256-C512-C512-C512-C512-C512
+    decoder  CD512-CD512-CD512-C512-C256-C128-C64
+
+Layer i of the encoder is joined by a skip connection to layer n - i of the decoder.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+NORMS = {"batch": nn.BatchNorm2d, "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True)}
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """The defaults are the published generator.
+
+    norm: "instance" is the paper's batch normalisation at its batch size of one, with the statistics of
+        the picture itself at test time too (section 3.3). "batch" keeps running statistics: it is for
+        larger batches, and can be folded into the convolutions at inference.
+    upsampling: "transposed" is the published 4x4 transposed convolution. "bilinear" is a 3x3 convolution and
+        then a bilinear doubling: cheaper, and it cannot leave a checkerboard (Odena et al., Distill 2016).
+    refine_channels: the last decoder stage keeps this many channels and sees the source picture once more
+        at full resolution before it paints; 0 is the published single transposed convolution.
+    """
+
+    in_channels: int = 3
+    out_channels: int = 3
+    base_channels: int = 64
+    depth: int = 8
+    norm: str = "instance"
+    dropout: float = 0.5
+    upsampling: str = "transposed"
+    refine_channels: int = 0
+
+    def __post_init__(self):
+        if self.norm not in NORMS:
+            raise ValueError(f"norm is {self.norm!r}; it must be one of {', '.join(NORMS)}")
+        if self.upsampling not in ("transposed", "bilinear"):
+            raise ValueError(f"upsampling is {self.upsampling!r}; it must be transposed or bilinear")
+        if self.depth < 5:
+            raise ValueError(f"depth is {self.depth}; the U-Net needs at least 5 halvings")
+
+    @property
+    def stage_channels(self) -> list[int]:
+        """Channels after each halving: 64, 128, 256, 512, 512, ... in the published net."""
+        return [self.base_channels * min(2**i, 8) for i in range(self.depth)]
+
+    @property
+    def multiple(self) -> int:
+        """Height and width must be multiples of this."""
+        return 2**self.depth
+
+
+class Down(nn.Sequential):
+    """(LeakyReLU), convolution that halves the picture, (norm)."""
+
+    def __init__(self, inputs: int, outputs: int, config: UNetConfig, *, first: bool, innermost: bool):
+        # The first stage has no norm (appendix 6.1.1); the innermost one has none either, because
+        # the statistics of a single pixel would erase it.
+        normed = not (first or innermost)
+        bias = not normed
+        layers = [] if first else [nn.LeakyReLU(0.2)]
+        layers.append(nn.Conv2d(inputs, outputs, kernel_size=4, stride=2, padding=1, bias=bias))
+        if normed:
+            layers.append(NORMS[config.norm](outputs))
+        super().__init__(*layers)
+
+
+class Up(nn.Sequential):
+    """ReLU, doubling of the picture, norm, (dropout)."""
+
+    def __init__(self, inputs: int, outputs: int, config: UNetConfig, *, dropout: bool):
+        norm = NORMS[config.norm](outputs)
+        if config.upsampling == "transposed":
+            layers = [nn.ReLU(), _transposed(inputs, outputs, bias=False), norm]
+        else:
+            layers = [nn.ReLU(), nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False), norm, _doubling()]
+        if dropout:
+            layers.append(nn.Dropout(config.dropout))
+        super().__init__(*layers)
+
+
+class Paint(nn.Module):
+    """Last stage: features at half resolution -> the picture in [-1, 1]."""
+
+    def __init__(self, inputs: int, config: UNetConfig):
+        super().__init__()
+        channels = config.refine_channels or config.out_channels
+        if config.upsampling == "transposed":
+            self.up = nn.Sequential(nn.ReLU(), _transposed(inputs, channels))
+        else:
+            self.up = nn.Sequential(nn.ReLU(), nn.Conv2d(inputs, channels, kernel_size=3, padding=1), _doubling())
+        self.refine = None
+        if config.refine_channels:
+            self.refine = nn.Sequential(
+                nn.Conv2d(channels + config.in_channels, channels, kernel_size=3, padding=1),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(channels, config.out_channels, kernel_size=3, padding=1),
+            )
+
+    def forward(self, features: Tensor, source: Tensor) -> Tensor:
+        x = self.up(features)  # (N, out_channels or refine_channels, H, W)
+        if self.refine is not None:
+            x = self.refine(torch.cat([x, source], dim=1))  # (N, out_channels, H, W)
+        return torch.tanh(x)
+
+
+def _transposed(inputs: int, outputs: int, bias: bool = True) -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(inputs, outputs, kernel_size=4, stride=2, padding=1, bias=bias)
+
+
+def _doubling() -> nn.Upsample:
+    return nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
+
+
+class UNetGenerator(nn.Module):
+    """Maps `(N, in_channels, H, W)` in [-1, 1] to `(N, out_channels, H, W)` in [-1, 1].
+
+    Published net, 256x256:
+
+    | stage | size | encoder channels | decoder channels (skip included) |
+    |---|---|---|---|
+    | 0 | 128x128 | 64 | 128 |
+    | 1 | 64x64 | 128 | 256 |
+    | 2 | 32x32 | 256 | 512 |
+    | 3 | 16x16 | 512 | 1024 |
+    | 4 | 8x8 | 512 | 1024, dropout |
+    | 5 | 4x4 | 512 | 1024, dropout |
+    | 6 | 2x2 | 512 | 1024, dropout |
+    | 7 | 1x1 | 512 | |
+    """
+
+    def __init__(self, config: UNetConfig):
+        super().__init__()
+        self.config = config
+        channels = config.stage_channels
+        last = config.depth - 1
+        self.downs = nn.ModuleList(
+            Down(
+                channels[i - 1] if i else config.in_channels,
+                channels[i],
+                config,
+                first=i == 0,
+                innermost=i == last,
+            )
+            for i in range(config.depth)
+        )
+        # From the bottom up. All but the innermost receive the skip of their own size too.
+        self.ups = nn.ModuleList(
+            Up(
+                channels[i] if i == last else 2 * channels[i],
+                channels[i - 1],
+                config,
+                dropout=last - i < 3,
+            )
+            for i in range(last, 0, -1)
+        )
+        self.paint = Paint(2 * channels[0], config)
+        self.apply(init_weights)
+
+    def forward(self, source: Tensor) -> Tensor:
+        height, width = source.shape[-2:]
+        if height % self.config.multiple or width % self.config.multiple:
+            raise ValueError(
+                f"the picture is {width}x{height}; with {self.config.depth} halvings both sides must be "
+                f"multiples of {self.config.multiple}"
+            )
+        x = source  # (N, in_channels, H, W)
+        skips = []
+        for down in self.downs:
+            x = down(x)  # (N, channels[i], H / 2**(i + 1), W / 2**(i + 1))
+            skips.append(x)
+        skips.pop()
+        for up in self.ups:
+            x = torch.cat([up(x), skips.pop()], dim=1)  # (N, 2 * channels[i - 1], H / 2**i, W / 2**i)
+        return self.paint(x, source)  # (N, out_channels, H, W)
+
+
+def init_weights(module: nn.Module) -> None:
+    """Weights from N(0, 0.02), scales of norms from N(1, 0.02) (pix2pix, section 6.2)."""
+    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, (nn.BatchNorm2d, nn.InstanceNorm2d)):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+        nn.init.zeros_(module.bias)

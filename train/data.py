@@ -1,0 +1,147 @@
+"""Datasets of (source, target) pairs. An item depends on nothing but (seed, epoch, index), so that a
+resumed run sees what an uninterrupted one would have seen.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import astuple
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from gan_core.faces import FaceLayout
+from gan_core.image import open_picture, to_tensor
+from gan_core.lineart import SIZE, draw_like_a_hand
+
+PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+LAYOUTS = "layouts.json"
+
+Key = tuple[int, int]  # epoch, index
+
+
+class DataError(ValueError):
+    """The data folder cannot be used; the message says what was expected where."""
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """All pictures below a folder, sorted. Raises DataError if there are none."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder. Give the folder that holds the pictures.")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
+    if not files:
+        raise DataError(f"{folder} holds no pictures ({', '.join(sorted(PICTURES))}).")
+    return files
+
+
+class FacePhotos(Dataset):
+    """Framed face photos; the drawing is made on the fly and is another one in each epoch.
+
+    folder: SIZE x SIZE photos, as `train.prepare faces` writes them; `layouts.json` beside them, if it is
+        there, adds the symbols that people draw.
+    zoom: the smallest share of the photo's side that random crops keep; 1 for none.
+    Items: source `(1, SIZE, SIZE)` and target `(3, SIZE, SIZE)`, in [-1, 1].
+    """
+
+    def __init__(self, folder: str | Path, seed: int = 0, zoom: float = 0.72):
+        self.folder, self.seed, self.zoom = Path(folder), seed, zoom
+        self.files = list_pictures(self.folder)
+        layouts = self.folder / LAYOUTS
+        self.layouts = json.loads(layouts.read_text()) if layouts.is_file() else {}
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def photo(self, index: int) -> np.ndarray:
+        picture = open_picture(self.files[index])
+        if picture.size != (SIZE, SIZE):
+            raise DataError(
+                f"{self.files[index]} is {picture.width}x{picture.height}, not {SIZE}x{SIZE}. "
+                "Run `python -m train.prepare faces` on the folder first."
+            )
+        return np.asarray(picture)
+
+    def layout(self, index: int) -> FaceLayout | None:
+        points = self.layouts.get(self.files[index].name)
+        return FaceLayout(*map(tuple, points)) if points else None
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
+        epoch, index = key
+        rng = np.random.default_rng((self.seed, epoch, index))
+        photo, layout = augment(self.photo(index), self.layout(index), rng, self.zoom)
+        return to_tensor(draw_like_a_hand(photo, rng, layout))[0], to_tensor(photo)[0]
+
+
+def augment(
+    photo: np.ndarray, layout: FaceLayout | None, rng: np.random.Generator, zoom: float
+) -> tuple[np.ndarray, FaceLayout | None]:
+    """Mirrors half of the photos and zooms into half of them; the layout moves along."""
+    points = None if layout is None else np.array(astuple(layout), dtype=np.float32)  # (3, 2)
+    if rng.random() < 0.5:
+        photo = np.ascontiguousarray(photo[:, ::-1])
+        if points is not None:
+            points[:, 0] = SIZE - 1 - points[:, 0]
+            points = points[[1, 0, 2]]
+    if rng.random() < 0.5 and zoom < 1:
+        side = round(SIZE * rng.uniform(zoom, 1))
+        x, y = ((SIZE - side) * rng.uniform(0.25, 0.75, 2)).round().astype(int)
+        photo = cv2.resize(photo[y : y + side, x : x + side], (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
+        if points is not None:
+            points = (points - (x, y)) * (SIZE / side)
+    return photo, None if points is None else FaceLayout(*map(tuple, points.tolist()))
+
+
+class PairFolder(Dataset):
+    """Pairs on disk: `source/NAME.*` and `target/NAME.*`, both of one size.
+
+    gray_source: read the source as one channel, as line drawings are.
+    """
+
+    def __init__(self, folder: str | Path, gray_source: bool = False, seed: int = 0):
+        folder = Path(folder)
+        self.gray_source, self.seed = gray_source, seed
+        targets = {path.stem: path for path in list_pictures(folder / "target")}
+        sources = {path.stem: path for path in list_pictures(folder / "source")}
+        odd = sorted(targets.keys() ^ sources.keys())
+        if odd:
+            raise DataError(f"{folder}: {len(odd)} picture(s) without a partner in source/ or target/, such as {odd[0]}.")
+        self.files = [(sources[name], targets[name]) for name in sorted(targets)]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
+        epoch, index = key
+        source, target = (open_picture(path) for path in self.files[index])
+        if source.size != target.size:
+            raise DataError(
+                f"{self.files[index][0]} is {source.width}x{source.height}, its target {target.width}x{target.height}. "
+                "Scale both to one size."
+            )
+        source, target = np.asarray(source.convert("L") if self.gray_source else source), np.asarray(target)
+        if np.random.default_rng((self.seed, epoch, index)).random() < 0.5:
+            source, target = source[:, ::-1], target[:, ::-1]
+        return to_tensor(source)[0], to_tensor(target)[0]
+
+
+class EpochBatches(Sampler):
+    """Batches of (epoch, index) from `step` on, for ever: a new permutation in each epoch.
+
+    An epoch has len(dataset) // batch_size batches; what is left over waits for another permutation.
+    """
+
+    def __init__(self, length: int, batch_size: int, seed: int = 0, step: int = 0):
+        if length < batch_size:
+            raise DataError(f"there are {length} pictures, fewer than one batch of {batch_size}. Lower --batch-size.")
+        self.length, self.batch_size, self.seed, self.step = length, batch_size, seed, step
+        self.steps_per_epoch = length // batch_size
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        epoch, batch = divmod(self.step, self.steps_per_epoch)
+        while True:
+            order = np.random.default_rng((self.seed, epoch)).permutation(self.length)
+            for first in range(batch * self.batch_size, self.steps_per_epoch * self.batch_size, self.batch_size):
+                yield [(epoch, int(index)) for index in order[first : first + self.batch_size]]
+            epoch, batch = epoch + 1, 0

@@ -1,0 +1,308 @@
+"""Trains pix2pix.
+
+    python -m train.pix2pix sketch2face --data data/faces [--preset best] [--out RUN] [--resume RUN]
+
+Isola, Zhu, Zhou, Efros: Image-to-Image Translation with Conditional Adversarial Networks (arXiv 1611.07004).
+"""
+
+import argparse
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from gan_core import checkpoint
+from gan_core.image import open_picture, tile, to_pictures, to_tensor
+from gan_core.lineart import draw_like_a_hand, draw_lines
+from gan_core.losses import discriminator_loss, feature_matching_loss, generator_loss
+from gan_core.patchgan import PatchDiscriminator, PatchGANConfig
+from gan_core.unet import UNetConfig, UNetGenerator
+from train.data import DataError, FacePhotos, PairFolder, list_pictures
+from train.run import EMA, RunError, RunFolder, add_options, autocast, batches, given_options, linear_decay
+
+
+@dataclass(frozen=True)
+class Pix2PixConfig:
+    """Everything that decides what a run computes. The defaults are the published recipe (section 3.3, 6.2)."""
+
+    generator: UNetConfig = field(default_factory=UNetConfig)
+    discriminator: PatchGANConfig = field(default_factory=PatchGANConfig)
+    epochs: int = 200
+    batch_size: int = 1
+    learning_rate: float = 2e-4
+    beta1: float = 0.5
+    beta2: float = 0.999
+    adversarial: str = "bce"
+    l1_weight: float = 100.0
+    feature_weight: float = 0.0
+    ema: float = 0.0
+    zoom: float = 1.0
+    seed: int = 0
+    precision: str = "auto"
+
+    @classmethod
+    def from_dict(cls, options: dict) -> "Pix2PixConfig":
+        networks = {"generator": UNetConfig(**options["generator"]), "discriminator": PatchGANConfig(**options["discriminator"])}
+        return cls(**options | networks)
+
+
+PRESETS: dict[str, dict[str, Pix2PixConfig]] = {
+    "sketch2face": {
+        "paper": Pix2PixConfig(),
+        # Half the channels for the CPU of a laptop; batch normalisation over larger batches, which folds into the
+        # convolutions; bilinear doubling and a last look at the drawing at full resolution, against checkerboards;
+        # pix2pixHD's least squares and feature matching; EMA.
+        "best": Pix2PixConfig(
+            generator=UNetConfig(in_channels=1, base_channels=32, norm="batch", upsampling="bilinear", refine_channels=24),
+            discriminator=PatchGANConfig(source_channels=1, base_channels=32),
+            epochs=30,
+            batch_size=8,
+            adversarial="least_squares",
+            l1_weight=30.0,
+            feature_weight=10.0,
+            ema=0.999,
+            zoom=0.72,
+        ),
+    },
+}
+
+
+def open_dataset(data: Path, split: str, config: Pix2PixConfig) -> Dataset:
+    """Photos to draw on the fly, or the pairs in `source/` and `target/` if the folder has them."""
+    folder = data / split
+    if (folder / "source").is_dir():
+        return PairFolder(folder, gray_source=config.generator.in_channels == 1, seed=config.seed)
+    return FacePhotos(folder, seed=config.seed, zoom=config.zoom)
+
+
+class Training:
+    """Networks, optimisers and averages of one run, and the step that changes them."""
+
+    def __init__(self, config: Pix2PixConfig, total_steps: int, device: torch.device):
+        torch.manual_seed(config.seed)
+        self.config, self.total_steps, self.device = config, total_steps, device
+        self.step = 0
+        self.generator = UNetGenerator(config.generator).to(device, memory_format=torch.channels_last)
+        self.discriminator = PatchDiscriminator(config.discriminator).to(device, memory_format=torch.channels_last)
+        self.ema = EMA(self.generator, config.ema)
+        adam = dict(lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True)
+        self.optimizer_g = torch.optim.Adam(self.generator.parameters(), **adam)
+        self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), **adam)
+
+    def train_step(self, source: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """One step on a batch: source `(N, C, H, W)`, target `(N, 3, H, W)`, in [-1, 1]."""
+        config = self.config
+        for optimizer in (self.optimizer_g, self.optimizer_d):
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * linear_decay(self.step, self.total_steps)
+
+        with autocast(self.device, config.precision):
+            fake = self.generator(source)
+
+            # Discriminator: real pairs are real, generated pairs are not.
+            real_features = self.discriminator.features(source, target)
+            fake_logits = self.discriminator(source, fake.detach())
+        loss_d = discriminator_loss(real_features[-1].float(), fake_logits.float(), config.adversarial)
+        self.optimizer_d.zero_grad(set_to_none=True)
+        loss_d.backward()
+        self.optimizer_d.step()
+
+        # Generator: fool the discriminator, and stay close to the target.
+        self.discriminator.requires_grad_(False)
+        with autocast(self.device, config.precision):
+            fake_features = self.discriminator.features(source, fake)
+        loss_gan = generator_loss(fake_features[-1].float(), config.adversarial)
+        loss_l1 = (fake.float() - target).abs().mean()
+        loss_g = loss_gan + config.l1_weight * loss_l1
+        losses = {"d": loss_d, "gan": loss_gan, "l1": loss_l1}
+        if config.feature_weight:
+            losses["features"] = feature_matching_loss(real_features[:-1], fake_features[:-1])
+            loss_g = loss_g + config.feature_weight * losses["features"]
+        self.optimizer_g.zero_grad(set_to_none=True)
+        loss_g.backward()
+        self.optimizer_g.step()
+        self.discriminator.requires_grad_(True)
+
+        self.ema.update(self.generator, self.step)
+        self.step += 1
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def _parts(self) -> dict:
+        return {
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            "ema": self.ema.module,
+            "optimizer_g": self.optimizer_g,
+            "optimizer_d": self.optimizer_d,
+        }
+
+    def state_dict(self) -> dict:
+        """All that an exact resume needs."""
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        state |= {"step": self.step, "rng": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
+        return state
+
+    def load_state_dict(self, state: dict) -> None:
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.step = state["step"]
+        torch.set_rng_state(state["rng"])
+        if "cuda_rng" in state and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+
+
+def fixed_drawings(data: Path, config: Pix2PixConfig, count: int = 8) -> tuple[Tensor, Tensor]:
+    """The held-out drawings of the sample grid: clean line art of some faces, then a random hand's."""
+    if (data / "val" / "source").is_dir():
+        pairs = open_dataset(data, "val", config)
+        chosen = [pairs[0, int(i)] for i in np.linspace(0, len(pairs) - 1, min(2 * count, len(pairs)))]
+        return torch.stack([source for source, _ in chosen]), torch.stack([target for _, target in chosen])
+    held_out = FacePhotos(data / "val")
+    sources, targets = [], []
+    for hand in (False, True):
+        for i in np.linspace(0, len(held_out) - 1, min(count, len(held_out))).astype(int):
+            photo = open_picture(held_out.files[i])
+            rng = np.random.default_rng(int(i))
+            drawing = draw_like_a_hand(np.asarray(photo), rng, held_out.layout(i)) if hand else draw_lines(photo)
+            sources.append(to_tensor(drawing))
+            targets.append(to_tensor(photo))
+    return torch.cat(sources), torch.cat(targets)
+
+
+@torch.inference_mode()
+def sample_grid(generator: UNetGenerator, source: Tensor, target: Tensor):
+    """Rows of drawing, generated, real, eight faces wide."""
+    fake = torch.cat([generator(as_input(x, generator.config)) for x in source.split(4)])
+    rows = []
+    for first in range(0, len(source), 8):
+        for pictures in (source, fake, target):
+            rows += to_pictures(pictures[first : first + 8])
+    return tile(rows, min(8, len(source)))
+
+
+def as_input(source: Tensor, config: UNetConfig) -> Tensor:
+    """Repeats a one-channel drawing for a generator that was published for RGB."""
+    return source.expand(-1, config.in_channels, -1, -1).contiguous(memory_format=torch.channels_last)
+
+
+def train(
+    data: Path,
+    task: str,
+    config: Pix2PixConfig,
+    run: RunFolder,
+    *,
+    resume: bool = False,
+    stop_at: int | None = None,
+    sample_every: int = 500,
+    save_every: int = 500,
+    workers: int = 1,
+    device: str = "cpu",
+    tensorboard: bool = False,
+) -> Training:
+    """Trains to the end, or up to step `stop_at`. Returns the training as it stands then."""
+    device = torch.device(device)
+    dataset = open_dataset(data, "train", config)
+    total = config.epochs * (len(dataset) // config.batch_size)
+    training = Training(config, total, device)
+    if resume:
+        training.load_state_dict(run.load_state())
+        run.trim_log(training.step)
+    end = min(total, stop_at or total)
+    if training.step >= end:
+        print(f"{run.path} has finished its {total} steps already. Give more --epochs to train on.")
+        return training
+    drawings, photos = fixed_drawings(data, config)
+    writer = None
+    if tensorboard:
+        from torch.utils.tensorboard import SummaryWriter
+
+        writer = SummaryWriter(run.path / "tensorboard")
+
+    progress = tqdm(total=end * config.batch_size, initial=training.step * config.batch_size, unit="image", smoothing=0.05)
+    started, before = time.perf_counter(), training.step
+    for source, target in batches(dataset, config.batch_size, config.seed, training.step, workers, device):
+        losses = training.train_step(as_input(source, config.generator), target)
+        step = training.step
+        progress.update(config.batch_size)
+
+        if step % 20 == 0 or step == end:
+            record = {name: round(float(loss), 5) for name, loss in losses.items()}
+            if not all(np.isfinite(value) for value in record.values()):
+                raise RunError(
+                    f"the losses at step {step} are {record}. The last good state is in {run.path}; "
+                    "resume it with a lower --learning-rate or with --precision float32."
+                )
+            progress.set_postfix(record, refresh=False)
+            run.log({"step": step, "seconds": round(time.perf_counter() - started, 1)} | record)
+            if writer:
+                for name, value in record.items():
+                    writer.add_scalar(f"loss/{name}", value, step)
+        if step % sample_every == 0 or step == end:
+            grid = sample_grid(training.ema.module, drawings.to(device), photos)
+            run.save_sample(grid, step)
+            if writer:
+                writer.add_image("samples", np.asarray(grid), step, dataformats="HWC")
+        if step % save_every == 0 or step == end:
+            run.save_state(training.state_dict())
+            facts = {"recipe": asdict(config), "steps": step, "images": step * config.batch_size}
+            facts["images_per_second"] = round((step - before) * config.batch_size / (time.perf_counter() - started), 2)
+            facts["data"] = f"{len(dataset)} pictures"
+            networks = {"generator": training.ema.module, "discriminator": training.discriminator}
+            checkpoint.save(run.path / f"{task}.safetensors", task, networks, facts)
+        if step >= end:
+            break
+    progress.close()
+    if writer:
+        writer.close()
+    return training
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m train.pix2pix", description=__doc__.split("\n\n")[0])
+    parser.add_argument("task", choices=sorted(PRESETS))
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with train/ and val/")
+    parser.add_argument("--preset", default="best", choices=("paper", "best"))
+    parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: the next number under runs/)")
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run, exactly")
+    parser.add_argument("--stop-at", type=int, metavar="STEP", help="stop here; the rate still decays towards --epochs")
+    parser.add_argument("--sample-every", type=int, default=500, metavar="STEPS")
+    parser.add_argument("--save-every", type=int, default=500, metavar="STEPS")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw line art")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--tensorboard", action="store_true", help="log to RUN/tensorboard too (pip install tensorboard)")
+    add_options(parser.add_argument_group("recipe (overrides the preset)"), Pix2PixConfig)
+    options = parser.parse_args(arguments)
+    overrides = given_options(options, Pix2PixConfig)
+    loop = {
+        name: getattr(options, name)
+        for name in ("stop_at", "sample_every", "save_every", "workers", "device", "tensorboard")
+    }
+    try:
+        list_pictures(options.data / "train")
+        list_pictures(options.data / "val")
+        if options.resume:
+            run, earlier = RunFolder.open(options.resume)
+            if earlier["task"] != options.task:
+                raise RunError(f"{options.resume} is a run of {earlier['task']}, not of {options.task}.")
+            config = replace(Pix2PixConfig.from_dict(earlier["config"]), **overrides)
+        else:
+            config = replace(PRESETS[options.task][options.preset], **overrides)
+            run = RunFolder.create(options.out, options.task, {"task": options.task, "config": asdict(config)})
+        print(f"Run folder: {run.path}")
+        train(options.data, options.task, config, run, resume=bool(options.resume), **loop)
+    except (DataError, RunError) as error:
+        raise SystemExit(f"error: {error}") from error
+    except KeyboardInterrupt:
+        raise SystemExit(f"Interrupted. Go on with --resume {run.path}") from None
+    print(f"Done. See it in the app: python app.py --checkpoints {run.path}")
+
+
+if __name__ == "__main__":
+    main()
