@@ -23,6 +23,7 @@ from gan_core.tasks import TASKS, Task
 ROOT = Path(__file__).parent
 ASSETS = ROOT / "assets"
 MAX_UPLOAD = "20mb"
+PHOTO_SIDE = 512  # of a photo whose lines are put on the paper
 PRIVATE = {"api_visibility": "private"}
 LIVE = {"show_progress": "hidden", "trigger_mode": "always_last", **PRIVATE}
 
@@ -70,6 +71,18 @@ class LiveBoard(gr.HTML):
             return {"error": "Something went wrong here. Draw on, or clear the paper and begin again."}
 
     @server
+    def variants(self, request: dict) -> dict:
+        """Called by the page: four answers to one drawing. request: `drawing` as data URL, `seed`."""
+        try:
+            drawing = read_data_url(request.get("drawing") if isinstance(request, dict) else None)
+            pictures = self.predictor.predict_variants(drawing, 4, seed=int(request.get("seed", 0)))
+            return {"pictures": [to_data_url(picture, "JPEG", quality=92) for picture in pictures]}
+        except PictureError as error:
+            return {"error": str(error)}
+        except (TypeError, ValueError, OverflowError):
+            return {"error": "The seed must be a whole number. Reload the page."}
+
+    @server
     def examples(self, request=None) -> list[dict]:
         """Called by the page once: drawings to start from."""
         files = sorted(self.example_folder.glob("*.png"))
@@ -77,51 +90,44 @@ class LiveBoard(gr.HTML):
 
 
 def heat_map(realism: Image.Image) -> Image.Image:
-    """Dark violet where a patch looks generated, clear where it passes for a photo; 256x256."""
-    small = ImageOps.colorize(realism, black="#3b0764", mid="#db2777", white="#ffffff")
-    return small.resize((256, 256), Image.Resampling.BICUBIC)
+    """Violet where a patch gives the picture away, yellow where it passes for a photo; relative within the picture."""
+    spread = ImageOps.autocontrast(realism, cutoff=2)
+    colours = ImageOps.colorize(spread, black="#4c0d8c", mid="#e0457b", white="#ffe45e")
+    return colours.resize((256, 256), Image.Resampling.BICUBIC)
 
 
 def sketch_tab(predictor: Pix2PixPredictor) -> None:
     """Draw a face; or start from an example, a surprise, or the lines of a photo."""
     board = LiveBoard(predictor, ASSETS / "examples" / predictor.task.name, elem_id="sketch-board")
     photo = gr.State(None)
-    with gr.Row():
-        surprise = gr.Button("🎲 Surprise me", elem_id="surprise")
-        upload = gr.UploadButton("📷 Photo → lines", file_types=["image"], type="binary", elem_id="upload")
-        more = gr.Button("✨ Four variants", elem_id="more")
-    detail = gr.Slider(0, 1, 0.5, step=0.05, label="Detail of the lines", visible=False, elem_id="detail")
-    variants = gr.Gallery(
-        label="Variants of your drawing", columns=4, rows=1, height="auto", format="jpeg", visible=False, elem_id="variants"
-    )
+    with gr.Column(elem_id="sketch-actions"):
+        with gr.Row():
+            surprise = gr.Button("Surprise me", elem_id="surprise", min_width=100)
+            upload = gr.UploadButton("Start from a photo", file_types=["image"], type="binary", elem_id="upload", min_width=100)
+        detail = gr.Slider(0, 1, 0.5, step=0.05, label="Detail of the lines", visible=False, elem_id="detail")
 
     def surprise_me():
         return random_doodle(random.getrandbits(32))
 
     def lines_of_upload(data: bytes | None, detail: float):
         if data is None:
-            return gr.skip(), gr.skip(), gr.skip()
+            return gr.skip()
         try:
             picture = open_picture(data)
             if is_drawing(picture):
                 return normalise_drawing(picture), None, gr.Slider(visible=False)
-            face = crop_face(picture)
+            face = crop_face(picture, PHOTO_SIDE)
         except PictureError as error:
-            raise gr.Error(str(error), title="This picture cannot be used") from error
+            gr.Warning(str(error), title="This picture cannot be used")
+            return gr.skip()
         return draw_lines(face, detail), face, gr.Slider(visible=True)
 
     def lines_again(face: Image.Image | None, detail: float):
         return gr.skip() if face is None else draw_lines(face, detail)
 
-    def four_variants(drawing: Image.Image | None):
-        if drawing is None:
-            raise gr.Error("Draw something first; then there are variants of it.", title="The paper is empty")
-        return gr.Gallery(predictor.predict_variants(drawing, 4, seed=random.getrandbits(32)), visible=True)
-
     surprise.click(surprise_me, outputs=board, **LIVE)
     upload.upload(lines_of_upload, [upload, detail], [board, photo, detail], show_progress="minimal", **PRIVATE)
     detail.input(lines_again, [photo, detail], board, **LIVE)
-    more.click(four_variants, board, variants, show_progress="minimal", **PRIVATE)
 
 
 def missing_tab(task: Task, error: CheckpointError) -> None:
@@ -135,7 +141,7 @@ def missing_tab(task: Task, error: CheckpointError) -> None:
 def create_demo(checkpoints: Path = ASSETS / "checkpoints") -> gr.Blocks:
     """Builds the page. checkpoints: a folder with `<task>.safetensors`, such as a run folder of train."""
     with gr.Blocks(title="Draw a line, see a face") as demo:
-        gr.Markdown("# Draw a line, see a face\nEvery person here is made up, by a small network that runs while you draw.")
+        gr.Markdown("# Draw a line, see a face\nNobody here is real: a small network makes the person up while you draw.", elem_id="title")
         with gr.Tab(TASKS["sketch2face"].title):
             try:
                 predictor = Pix2PixPredictor.from_checkpoint(Path(checkpoints) / "sketch2face.safetensors")

@@ -70,6 +70,18 @@ class LiveBoard(gr.HTML):
             return {"error": "Something went wrong here. Draw on, or clear the paper and begin again."}
 
     @server
+    def variants(self, request: dict) -> dict:
+        """Called by the page: four answers to one drawing. request: `drawing` as data URL, `seed`."""
+        try:
+            drawing = read_data_url(request.get("drawing") if isinstance(request, dict) else None)
+            pictures = self.predictor.predict_variants(drawing, 4, seed=int(request.get("seed", 0)))
+            return {"pictures": [to_data_url(picture, "JPEG", quality=92) for picture in pictures]}
+        except PictureError as error:
+            return {"error": str(error)}
+        except (TypeError, ValueError, OverflowError):
+            return {"error": "The seed must be a whole number. Reload the page."}
+
+    @server
     def examples(self, request=None) -> list[dict]:
         """Called by the page once: drawings to start from."""
         files = sorted(self.example_folder.glob("*.png"))

@@ -9,7 +9,6 @@
 
 const SIDE = 512; // pixels of the paper; the network sees it at half this size
 const SENT = 256;
-const DOUBLE_TAP_SAFE = { passive: false };
 
 class Board {
   constructor() {
@@ -121,6 +120,19 @@ class Board {
     if (!this.busy) this.send();
   }
 
+  // Calls a Python function of the board. Throws what the server has to say, or that it says nothing.
+  async ask(name, request = null) {
+    let answer;
+    try {
+      answer = await server[name](request);
+    } catch {
+      // Told below, as is the missing answer that Gradio gives in place of some errors.
+    }
+    if (!answer) throw new Error("No answer from the server. Your drawing is safe here; trying again …");
+    if (answer.error) throw new Error(answer.error);
+    return answer;
+  }
+
   async send() {
     this.busy = true;
     while (this.dirty) {
@@ -128,21 +140,16 @@ class Board {
       const moves = this.waiting;
       this.waiting = [];
       try {
-        const answer = await server.redraw({ drawing: this.drawing(), realism: element.classList.contains("pad-realism") });
-        if (answer.error) throw new Error(answer.error);
-        await this.show(answer, moves);
+        const realism = element.classList.contains("pad-realism");
+        await this.show(await this.ask("redraw", { drawing: this.drawing(), realism }), moves);
         this.failures = 0;
       } catch (error) {
+        this.say(error.message, true);
         this.failures += 1;
-        const lost = !error.message || /fetch|network|JSON|status/i.test(error.message);
-        this.say(lost ? "No answer from the server. Your drawing is safe here; trying again …" : error.message, true);
         await new Promise((resolve) => setTimeout(resolve, Math.min(500 * 2 ** this.failures, 8000)));
-        this.dirty = true;
-        if (this.failures > 6) {
-          this.say("The server has gone. Your drawing is safe here: save it, or draw on to try again.", true);
-          this.dirty = false;
-          this.failures = 0;
-        }
+        this.dirty = this.failures < 8; // then it waits for the next stroke
+        if (!this.dirty) this.say("The server has gone. Your drawing is safe here: save it, or draw on to try again.", true);
+        this.failures %= 8;
       }
     }
     this.busy = false;
@@ -194,7 +201,6 @@ class Board {
   pressed(event) {
     if (this.stroke || (event.pointerType === "mouse" && event.button !== 0)) return;
     event.preventDefault();
-    this.paper.focus({ preventScroll: true });
     this.paper.setPointerCapture(event.pointerId);
     const tip = event.pointerType === "pen" && event.buttons & 32; // the back of the pen erases
     const size = Number(this.size.value) * (SIDE / SENT);
@@ -252,6 +258,7 @@ class Board {
       undo: () => this.undo(),
       redo: () => this.redo(),
       clear: () => this.clear(),
+      variants: () => this.showVariants(),
       realism: () => this.setRealism(!element.classList.contains("pad-realism")),
       "save-face": () => this.face.src && this.save(this.face.src, "face.jpg"),
       "save-drawing": () => this.save(this.paper.toDataURL("image/png"), "drawing.png"),
@@ -266,7 +273,7 @@ class Board {
     const command = event.ctrlKey || event.metaKey;
     let action = null;
     if (command) action = { z: event.shiftKey ? "redo" : "undo", y: "redo" }[key];
-    else action = { p: "pen", b: "pen", e: "eraser", r: "realism", delete: "clear" }[key];
+    else action = { p: "pen", b: "pen", e: "eraser", r: "realism", v: "variants", delete: "clear" }[key];
     if (action) this.act(action);
     else if (!command && key === "[") this.resizePen(-1);
     else if (!command && key === "]") this.resizePen(1);
@@ -280,7 +287,7 @@ class Board {
     this.paper.addEventListener("pointerup", (event) => this.released(event));
     this.paper.addEventListener("pointercancel", (event) => this.released(event));
     this.paper.addEventListener("pointerleave", () => (this.cursor.style.opacity = 0));
-    this.paper.addEventListener("touchstart", (event) => event.preventDefault(), DOUBLE_TAP_SAFE);
+    this.paper.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
     this.paper.addEventListener("contextmenu", (event) => event.preventDefault());
     element.querySelectorAll("[data-action]").forEach((button) =>
       button.addEventListener("click", () => this.act(button.dataset.action))
@@ -298,15 +305,35 @@ class Board {
     });
   }
 
+  thumbnail(strip, picture, label, action) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.title = button.ariaLabel = label;
+    button.append(Object.assign(new Image(96, 96), { src: picture, alt: "" }));
+    button.addEventListener("click", action);
+    element.querySelector(strip).append(button);
+  }
+
+  async showVariants() {
+    const button = this.button("variants");
+    button.disabled = true;
+    try {
+      const seed = Math.floor(Math.random() * 2 ** 31);
+      const answer = await this.ask("variants", { drawing: this.drawing(), seed });
+      element.querySelector(".pad-variants").replaceChildren();
+      answer.pictures.forEach((picture, i) =>
+        this.thumbnail(".pad-variants", picture, `Show variant ${i + 1}`, () => (this.face.src = picture))
+      );
+      this.say("Click a variant to see it large; draw on to go back to the live picture.");
+    } catch (error) {
+      this.say(error.message, true);
+    }
+    button.disabled = false;
+  }
+
   async showExamples() {
-    const strip = element.querySelector(".pad-examples");
-    for (const { name, drawing } of await server.examples()) {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.title = button.ariaLabel = `Start from: ${name}`;
-      button.append(Object.assign(new Image(96, 96), { src: drawing, alt: "" }));
-      button.addEventListener("click", () => this.load(drawing));
-      strip.append(button);
+    for (const { name, drawing } of await this.ask("examples")) {
+      this.thumbnail(".pad-examples", drawing, `Start from: ${name}`, () => this.load(drawing));
     }
   }
 

@@ -89,14 +89,15 @@ def load(path: str | Path, task: str | None = None) -> Checkpoint:
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"{path} was not written by this project. Use a file made by one of its train commands.")
     try:
-        version, found = int(metadata["version"]), metadata["task"]
-        configs, facts = json.loads(metadata["configs"]), json.loads(metadata["facts"])
+        version = int(metadata["version"])
+        if version > VERSION:
+            raise CheckpointError(
+                f"{path} has version {version} and this code reads up to {VERSION}. "
+                "Update the code (git pull) and try again."
+            )
+        found, configs, facts = metadata["task"], json.loads(metadata["configs"]), json.loads(metadata["facts"])
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"the description inside {path} is damaged. Fetch the file again.") from error
-    if version > VERSION:
-        raise CheckpointError(
-            f"{path} has version {version} and this code reads up to {VERSION}. Update the code (git pull) and try again."
-        )
     if task is not None and found != task:
         raise CheckpointError(f"{path} is a checkpoint for {found}, not for {task}. Put it under its own name.")
     weights: dict[str, dict[str, Tensor]] = {name: {} for name in configs}

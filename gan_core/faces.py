@@ -39,7 +39,8 @@ def find_face(picture: Image.Image) -> tuple[int, int, int, int] | None:
     """The largest frontal face as (left, top, width, height) in pixels, or None."""
     gray = np.asarray(to_gray(picture))
     scale = min(1.0, SEARCH_SIZE / max(gray.shape))
-    small = cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else gray
+    size = [max(1, round(side * scale)) for side in (gray.shape[1], gray.shape[0])]
+    small = cv2.resize(gray, size, interpolation=cv2.INTER_AREA) if scale < 1 else gray
     smallest = max(24, min(small.shape) // 10)
     boxes = _cascade("frontalface_default").detectMultiScale(
         small, scaleFactor=1.1, minNeighbors=5, minSize=(smallest, smallest)

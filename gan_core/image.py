@@ -20,7 +20,7 @@ MAX_PIXELS = 50_000_000  # a 50-megapixel photo; more is a mistake or an attack
 MAX_DATA_URL = 4_000_000  # characters; a 1024x1024 canvas of noise stays below
 
 DATA_URL = re.compile(r"data:image/(png|jpeg|webp);base64,", re.ASCII)
-PHOTO_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "MPO")
+PHOTO_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
 
 class PictureError(ValueError):
@@ -44,6 +44,7 @@ def open_picture(file) -> Image.Image:
             # A JPEG much larger than needed is decoded at a fraction of its size.
             picture.draft("RGB", (2048, 2048))
             picture.load()
+            return to_rgb(picture)
     except PictureError:
         raise
     except FileNotFoundError as error:
@@ -57,7 +58,6 @@ def open_picture(file) -> Image.Image:
         ) from error
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
         raise PictureError(f"{name} is damaged or cut short. Save it once more and try again.") from error
-    return to_rgb(picture)
 
 
 def check_size(picture: Image.Image) -> None:
@@ -91,7 +91,7 @@ def to_rgb(picture: Image.Image) -> Image.Image:
 
 def to_gray(picture: Image.Image) -> Image.Image:
     """Any PIL picture as upright "L", transparency on white: strokes on paper."""
-    return picture if picture.mode == "L" else to_rgb(picture).convert("L")
+    return to_rgb(picture).convert("L")
 
 
 def read_data_url(text: str) -> Image.Image:
@@ -123,11 +123,15 @@ def to_data_url(picture: Image.Image, format: str = "JPEG", **options) -> str:
     return f"data:image/{format.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
-def fit(picture: Image.Image, size: int) -> Image.Image:
-    """Scales to fit a square of `size` pixels, centred; the margins get the colour of paper, white."""
+def fit(picture: Image.Image, size: int, paper: str | int = "white") -> Image.Image:
+    """Scales to fit a square of `size` pixels, centred; the margins get the colour of paper."""
     if picture.size == (size, size):
         return picture
-    return ImageOps.pad(picture, (size, size), Image.Resampling.LANCZOS, color="white")
+    scale = size / max(picture.size)
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    square = Image.new(picture.mode, (size, size), paper)
+    square.paste(picture.resize((width, height), Image.Resampling.LANCZOS), ((size - width) // 2, (size - height) // 2))
+    return square
 
 
 def to_tensor(array: np.ndarray | Image.Image) -> Tensor:

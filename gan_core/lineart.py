@@ -38,7 +38,8 @@ def draw_lines(photo: Image.Image, detail: float = 0.5) -> Image.Image:
     height, width = gray.shape
     scale = min(1.0, 1.5 * SIZE / max(height, width))
     if scale < 1:
-        gray = cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        small = max(1, round(width * scale)), max(1, round(height * scale))
+        gray = cv2.resize(gray, small, interpolation=cv2.INTER_AREA)
     unit = max(gray.shape) / SIZE
     smooth = cv2.bilateralFilter(gray, d=0, sigmaColor=40 - 20 * detail, sigmaSpace=1.5 * unit)
     smooth = cv2.GaussianBlur(smooth, (0, 0), (1.9 - 0.8 * detail) * unit)
@@ -409,8 +410,11 @@ def normalise_drawing(drawing: Image.Image) -> Image.Image:
     the outline remains). A drawing without contrast becomes empty paper.
     Returns an "L" picture of SIZE x SIZE.
     """
-    gray = np.asarray(fit(to_gray(drawing), SIZE))
-    if np.median(gray) < 100:
+    gray = to_gray(drawing)
+    step = max(1, max(gray.size) // SIZE)
+    board = int(np.median(np.asarray(gray)[::step, ::step]))
+    gray = np.asarray(fit(gray, SIZE, board))
+    if board < 100:
         gray = 255 - gray
     # Paper is what is bright in the neighbourhood; the middle of a filled area is paper again.
     paper = cv2.GaussianBlur(cv2.dilate(gray, np.ones((25, 25), np.uint8)), (0, 0), 6)

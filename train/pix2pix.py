@@ -17,12 +17,12 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from gan_core import checkpoint
-from gan_core.image import open_picture, tile, to_pictures, to_tensor
+from gan_core.image import PictureError, open_picture, tile, to_pictures, to_tensor
 from gan_core.lineart import draw_like_a_hand, draw_lines
 from gan_core.losses import discriminator_loss, feature_matching_loss, generator_loss
 from gan_core.patchgan import PatchDiscriminator, PatchGANConfig
 from gan_core.unet import UNetConfig, UNetGenerator
-from train.data import DataError, FacePhotos, PairFolder, list_pictures
+from train.data import DataError, EpochBatches, FacePhotos, PairFolder, list_pictures
 from train.run import EMA, RunError, RunFolder, add_options, autocast, batches, given_options, linear_decay
 
 
@@ -209,7 +209,7 @@ def train(
     """Trains to the end, or up to step `stop_at`. Returns the training as it stands then."""
     device = torch.device(device)
     dataset = open_dataset(data, "train", config)
-    total = config.epochs * (len(dataset) // config.batch_size)
+    total = config.epochs * EpochBatches(len(dataset), config.batch_size).steps_per_epoch
     training = Training(config, total, device)
     if resume:
         training.load_state_dict(run.load_state())
@@ -232,7 +232,7 @@ def train(
         step = training.step
         progress.update(config.batch_size)
 
-        if step % 20 == 0 or step == end:
+        if step % 20 == 0 or step % save_every == 0 or step == end:
             record = {name: round(float(loss), 5) for name, loss in losses.items()}
             if not all(np.isfinite(value) for value in record.values()):
                 raise RunError(
@@ -297,7 +297,7 @@ def main(arguments: list[str] | None = None) -> None:
             run = RunFolder.create(options.out, options.task, {"task": options.task, "config": asdict(config)})
         print(f"Run folder: {run.path}")
         train(options.data, options.task, config, run, resume=bool(options.resume), **loop)
-    except (DataError, RunError) as error:
+    except (DataError, PictureError, RunError) as error:
         raise SystemExit(f"error: {error}") from error
     except KeyboardInterrupt:
         raise SystemExit(f"Interrupted. Go on with --resume {run.path}") from None

@@ -1,0 +1,116 @@
+"""How alive does the Sketch tab feel?   python -m tests.benchmarks.sketch_latency
+
+Starts `python app.py`, draws in Chromium on the same machine, then lets ten visitors draw at once over HTTP.
+Prints figures; asserts nothing, since machines differ.
+"""
+
+import argparse
+import asyncio
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+import time
+
+import httpx
+import numpy as np
+
+from gan_core.image import to_data_url
+from gan_core.lineart import random_doodle
+from tests.browser.chromium import Pen, open_browser, oval
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def percentiles(seconds: list[float]) -> str:
+    p50, p95 = np.percentile(np.array(seconds) * 1000, [50, 95])
+    return f"p50 {p50:.0f} ms, p95 {p95:.0f} ms"
+
+
+def draw_in_browser(url: str, started: float, strokes: int) -> None:
+    with open_browser() as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        while True:
+            try:
+                page.goto(url)
+                break
+            except Exception as error:
+                if "ERR_CONNECTION_REFUSED" not in str(error) or time.perf_counter() - started > 120:
+                    raise
+                time.sleep(0.05)
+        pen = Pen(page)
+        print(f"from `python app.py` to the first face    {time.perf_counter() - started:.1f} s")
+        for _ in range(2):  # let the browser warm up
+            pen.stroke(oval(0.5, 0.52, 0.25, 0.33))
+        pen.settle()
+        page.evaluate("window.pictures = 0; window.delays = []")
+        drawing = 0.0
+        for i in range(strokes):
+            begin = time.perf_counter()
+            pen.stroke(oval(0.5, 0.5, 0.08 + 0.03 * (i % 10), 0.1 + 0.03 * (i % 10), steps=80), pause=0.010)
+            drawing += time.perf_counter() - begin
+        pictures = page.evaluate("window.pictures")
+        pen.settle()
+        delays = [delay / 1000 for delay in page.evaluate("window.delays")]
+        print(f"pointer move to new picture in Chromium   {percentiles(delays)} ({len(delays)} moves)")
+        print(f"pictures a second during a stroke         {pictures / drawing:.1f}")
+
+
+async def crowd(url: str, visitors: int, seconds: float) -> None:
+    async with httpx.AsyncClient(timeout=60) as client:
+        config = (await client.get(f"{url}config")).json()
+        board = next(c["id"] for c in config["components"] if c["props"].get("elem_id") == "sketch-board")
+        end = time.perf_counter() + seconds
+
+        async def visitor(number: int) -> list[float]:
+            body = {"session_hash": f"visitor{number}", "component_id": board, "fn_name": "redraw"}
+            delays = []
+            while (begin := time.perf_counter()) < end:
+                drawing = to_data_url(random_doodle(number), "PNG")
+                answer = await client.post(f"{url}gradio_api/component_server", json=body | {"data": {"drawing": drawing}})
+                assert "picture" in answer.json(), answer.text[:200]
+                delays.append(time.perf_counter() - begin)
+            return delays
+
+        delays = await asyncio.gather(*map(visitor, range(visitors)))
+        counts = [len(d) / seconds for d in delays]
+        print(
+            f"{visitors:2d} visitors drawing at once               {percentiles(sum(delays, []))}; "
+            f"each {min(counts):.1f} to {max(counts):.1f} pictures a second"
+        )
+
+
+def memory(pid: int) -> str:
+    status = open(f"/proc/{pid}/status").read()
+    return f"{int(re.search(r'VmRSS:\s+(\d+)', status)[1]) / 1e6:.2f} GB"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--strokes", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=8)
+    options = parser.parse_args()
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/"
+    started = time.perf_counter()
+    server = subprocess.Popen([sys.executable, "app.py", "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        draw_in_browser(url, started, options.strokes)
+        for visitors in (1, 4, 10):
+            asyncio.run(crowd(url, visitors, options.seconds))
+        if os.path.exists(f"/proc/{server.pid}/status"):
+            print(f"resident memory of the server             {memory(server.pid)}")
+    finally:
+        server.terminate()
+        server.wait()
+
+
+if __name__ == "__main__":
+    main()

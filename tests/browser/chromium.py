@@ -1,0 +1,110 @@
+"""Finds a Chromium to test with, and draws in it as a hand would."""
+
+import math
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def find_chromium(playwright: Playwright) -> str:
+    """Path of the system's Chromium, else of the one that Playwright has or fetches; raises with the remedy."""
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    if found:
+        return found
+    bundled = playwright.chromium.executable_path
+    if not Path(bundled).exists():
+        subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], check=False)
+    if not Path(bundled).exists():
+        raise RuntimeError(
+            "The browser tests need Chromium. Install it (Debian: apt-get install chromium), "
+            "or run: python -m playwright install --with-deps chromium"
+        )
+    return bundled
+
+
+@contextmanager
+def open_browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(playwright), args=FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Pen:
+    """The board of a page; coordinates are shares of the paper's side."""
+
+    def __init__(self, page: Page):
+        self.page = page
+        page.locator(".pad-alive").wait_for(state="attached", timeout=30_000)
+        self.paper = page.locator(".pad-paper")
+        page.evaluate(
+            """() => {
+                window.delays = []; window.pictures = 0;
+                document.querySelector(".pad-alive").addEventListener("picture", (event) => {
+                    window.pictures += 1; window.delays.push(...event.detail.delays);
+                });
+            }"""
+        )
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        box = self.paper.bounding_box()
+        return box["x"] + x * box["width"], box["y"] + y * box["height"]
+
+    def stroke(self, points: list[tuple[float, float]], pause: float = 0.012, lift: bool = True) -> None:
+        self.page.mouse.move(*self.at(*points[0]))
+        self.page.mouse.down()
+        for point in points[1:]:
+            self.page.mouse.move(*self.at(*point))
+            time.sleep(pause)
+        if lift:
+            self.page.mouse.up()
+
+    def face(self) -> None:
+        """A plain face in the middle of the paper."""
+        self.stroke(oval(0.5, 0.52, 0.25, 0.33))
+        for x in (0.4, 0.6):
+            self.stroke(oval(x, 0.46, 0.05, 0.028, 16))
+            self.stroke(oval(x, 0.46, 0.01, 0.01, 6))
+        self.stroke([(0.5, 0.5), (0.48, 0.6), (0.52, 0.61)])
+        self.stroke([(0.4, 0.7), (0.45, 0.73), (0.55, 0.73), (0.6, 0.7)])
+
+    def settle(self) -> None:
+        """Waits until no new picture has come for a while."""
+        count = -1
+        while count != (count := self.page.evaluate("window.pictures")):
+            time.sleep(0.5)
+
+    def ink(self) -> int:
+        """Dark pixels on the paper."""
+        return self.page.evaluate(
+            """() => {
+                const paper = document.querySelector(".pad-paper");
+                const data = paper.getContext("2d").getImageData(0, 0, paper.width, paper.height).data;
+                let dark = 0;
+                for (let i = 0; i < data.length; i += 4) dark += data[i] < 128;
+                return dark;
+            }"""
+        )
+
+    def face_url(self) -> str:
+        return self.page.locator(".pad-face").get_attribute("src")
+
+    def drawing_url(self) -> str:
+        """The drawing as the page sends it."""
+        return self.page.evaluate("() => window.sessionStorage.getItem('board-sketch2face')")
+
+
+def oval(x: float, y: float, rx: float, ry: float, steps: int = 40) -> list[tuple[float, float]]:
+    angles = [2 * math.pi * i / steps for i in range(steps + 1)]
+    return [(x + rx * math.cos(a), y + ry * math.sin(a)) for a in angles]

@@ -1,0 +1,208 @@
+"""A real Chromium draws real strokes on the real app with the shipped model."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageChops
+
+from gan_core import Pix2PixPredictor
+from gan_core.faces import find_face
+from gan_core.image import open_picture, read_data_url
+from tests.browser.chromium import oval
+
+CHECKPOINT = Path("assets/checkpoints/sketch2face.safetensors")
+FACE = Path("tests/data/faces/face_1.jpg")
+
+
+def difference(a: Image.Image, b: Image.Image) -> float:
+    return float(np.asarray(ImageChops.difference(a, b)).mean())
+
+
+def test_a_face_comes_while_the_line_grows(visit):
+    pen = visit()
+    pen.stroke(oval(0.5, 0.52, 0.25, 0.33), pause=0.03, lift=False)
+    assert pen.page.evaluate("window.pictures") >= 2, "no picture came before the pen was lifted"
+    pen.page.mouse.up()
+    pen.face()
+    pen.settle()
+    face = read_data_url(pen.face_url())
+    assert face.size == (256, 256)
+    assert find_face(face) is not None
+
+
+def test_undo_redo_clear_and_eraser(visit):
+    pen = visit()
+    pen.stroke([(0.2, 0.5), (0.8, 0.5)])
+    one = pen.ink()
+    pen.stroke([(0.5, 0.2), (0.5, 0.8)])
+    two = pen.ink()
+    assert two > one > 0
+    pen.page.click("[data-action=undo]")
+    assert pen.ink() == one
+    pen.page.click("[data-action=redo]")
+    assert pen.ink() == two
+    pen.page.click("[data-action=eraser]")
+    pen.stroke([(0.5, 0.2), (0.5, 0.8)])
+    assert pen.ink() < one, "the eraser left the line it went over"
+    pen.page.click("[data-action=clear]")
+    assert pen.ink() == 0
+    pen.page.click("[data-action=undo]")
+    assert 0 < pen.ink() < one, "clearing can be undone"
+
+
+def test_keyboard(visit):
+    pen = visit()
+    pen.stroke([(0.2, 0.5), (0.8, 0.5)])
+    thin = pen.ink()
+    pen.page.keyboard.press("Control+z")
+    assert pen.ink() == 0
+    pen.page.keyboard.press("Control+Shift+z")
+    assert pen.ink() == thin
+    pen.page.keyboard.press("Delete")
+    for _ in range(5):
+        pen.page.keyboard.press("]")
+    pen.stroke([(0.2, 0.5), (0.8, 0.5)])
+    assert pen.ink() > 2 * thin, "] makes the pen wider"
+    pen.page.keyboard.press("e")
+    assert pen.page.locator("[data-action=eraser]").get_attribute("aria-pressed") == "true"
+    pen.page.keyboard.press("p")
+    assert pen.page.locator("[data-action=pen]").get_attribute("aria-pressed") == "true"
+
+
+def test_a_finger_draws_on_a_phone_and_the_page_stays_where_it_is(visit):
+    pen = visit(width=390, height=844, has_touch=True, is_mobile=True)
+    touch = pen.page.context.new_cdp_session(pen.page)
+    for kind, y in (("touchStart", 0.3), ("touchMove", 0.5), ("touchMove", 0.7), ("touchEnd", None)):
+        points = [] if y is None else [dict(zip("xy", pen.at(0.5, y)))]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    pen.settle()
+    assert pen.ink() > 0
+    assert pen.page.evaluate("window.scrollY") == 0
+    assert pen.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "the page is wider than the phone"
+    bottom = pen.page.locator(".pad-face").bounding_box()
+    assert bottom["y"] + bottom["height"] <= 844, "drawing and face do not fit on one screen"
+
+
+def test_pen_pressure_makes_the_line_wider(visit):
+    pen = visit()
+    widths = []
+    for pressure in (0.1, 0.9):
+        pen.page.evaluate(
+            """([pressure, from, to]) => {
+                const paper = document.querySelector(".pad-paper");
+                paper.setPointerCapture = () => {};
+                const send = (type, [x, y]) => paper.dispatchEvent(new PointerEvent(type, {
+                    pointerId: 7, pointerType: "pen", pressure, clientX: x, clientY: y, bubbles: true, buttons: 1 }));
+                send("pointerdown", from); send("pointermove", to); send("pointerup", to);
+            }""",
+            [pressure, pen.at(0.2, 0.5), pen.at(0.8, 0.5)],
+        )
+        widths.append(pen.ink())
+        pen.page.click("[data-action=clear]")
+    assert widths[1] > 1.5 * widths[0]
+
+
+def test_a_photo_becomes_lines_and_the_detail_can_be_changed(visit):
+    pen = visit()
+    with pen.page.expect_file_chooser() as chooser:
+        pen.page.click("#upload")
+    chooser.value.set_files(FACE)
+    pen.page.wait_for_selector("#detail input[type=range]", timeout=15_000)
+    pen.settle()
+    before = pen.ink()
+    assert before > 500
+    pen.page.locator("#detail input[type=range]").fill("1")
+    pen.page.wait_for_timeout(1000)
+    pen.settle()
+    assert pen.ink() > before, "more detail, more ink"
+    pen.stroke([(0.1, 0.9), (0.9, 0.9)])
+    pen.page.click("[data-action=undo]")
+    assert pen.ink() > before, "undo takes the stroke away and leaves the photo's lines"
+
+
+@pytest.mark.parametrize("content", [b"this is text", b"", FACE])
+def test_an_unusable_upload_is_explained_and_the_drawing_stays(visit, tmp_path, content):
+    pen = visit()
+    pen.stroke([(0.2, 0.5), (0.8, 0.5)])
+    before = pen.ink()
+    file = tmp_path / "holiday.jpg"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:  # a photo in which nobody is
+        Image.effect_noise((400, 300), 60).save(file)
+    with pen.page.expect_file_chooser() as chooser:
+        pen.page.click("#upload")
+    chooser.value.set_files(file)
+    message = pen.page.get_by_text("No face was found" if content == FACE else "Save it")
+    message.first.wait_for(timeout=15_000)
+    assert pen.ink() == before
+    pen.stroke([(0.2, 0.6), (0.8, 0.6)])
+    assert pen.ink() > before
+
+
+def test_surprise_examples_variants_realism_and_downloads(visit):
+    pen = visit()
+    pen.page.click("#surprise")
+    pen.page.wait_for_function("document.querySelector('[data-action=undo]').disabled === false")
+    surprise = pen.ink()
+    assert surprise > 0
+    pen.page.locator(".pad-examples button").first.click()
+    pen.settle()
+    assert pen.ink() not in (0, surprise)
+
+    pen.page.click("[data-action=variants]")
+    pen.page.wait_for_function("document.querySelectorAll('.pad-variants img').length === 4")
+    live = pen.face_url()
+    variants = [img.get_attribute("src") for img in pen.page.locator(".pad-variants img").all()]
+    assert len({live, *variants}) == 5
+    pen.page.locator(".pad-variants button").nth(2).click()
+    assert pen.face_url() == variants[2]
+
+    pen.page.click("[data-action=realism]")
+    pen.settle()
+    assert pen.page.locator(".pad-heat").is_visible()
+    assert len(read_data_url(pen.page.locator(".pad-heat").get_attribute("src")).getcolors(100_000)) > 10
+
+    for action, size in (("save-face", (256, 256)), ("save-drawing", (512, 512))):
+        with pen.page.expect_download() as download:
+            pen.page.click(f"[data-action={action}]")
+        assert open_picture(download.value.path()).size == size
+
+
+def test_each_visitor_sees_the_face_of_the_own_drawing(visit):
+    first, second = visit(), visit()
+    first.stroke(oval(0.5, 0.5, 0.3, 0.35), lift=False)
+    second.stroke(oval(0.35, 0.4, 0.1, 0.1))
+    first.page.mouse.up()
+    first.settle()
+    second.settle()
+    predictor = Pix2PixPredictor.from_checkpoint(CHECKPOINT)
+    shown = [read_data_url(pen.face_url()) for pen in (first, second)]
+    expected = [predictor.predict(read_data_url(pen.drawing_url())) for pen in (first, second)]
+    assert difference(expected[0], expected[1]) > 4, "the two drawings must differ for this test to mean anything"
+    for i in (0, 1):
+        assert difference(shown[i], expected[i]) < 2  # JPEG
+
+
+def test_the_drawing_survives_a_reload(visit):
+    pen = visit()
+    pen.face()
+    pen.settle()
+    before = pen.ink()
+    pen.page.reload()
+    pen.page.wait_for_function("document.querySelector('[data-action=undo]')?.disabled === false")
+    assert pen.ink() == pytest.approx(before, rel=0.25)  # kept at the size the network sees
+
+
+def test_the_board_says_when_the_server_is_gone_and_recovers(visit):
+    pen = visit()
+    pen.page.route("**/component_server**", lambda route: route.abort())
+    pen.stroke([(0.2, 0.5), (0.8, 0.5)])
+    pen.page.wait_for_function("document.querySelector('.pad-status').textContent.includes('trying again')")
+    old = pen.face_url()
+    pen.page.unroute("**/component_server**")
+    pen.page.wait_for_function("document.querySelector('.pad-status').textContent === ''", timeout=15_000)
+    pictures = pen.page.evaluate("window.pictures")
+    assert pictures >= 1, "the drawing made while the server was away was not sent again"
+    assert pen.ink() > 0

@@ -1,0 +1,113 @@
+"""What the tests share: small networks whose answers are worth comparing, and pictures drawn on the spot."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from torch import nn
+
+from gan_core.patchgan import PatchDiscriminator, PatchGANConfig
+from gan_core.tasks import TASKS, Task
+from gan_core.unet import UNetConfig, UNetGenerator
+
+TINY_UNET = UNetConfig(in_channels=1, base_channels=4, norm="batch", upsampling="bilinear", refine_channels=4)
+TINY_PATCHGAN = PatchGANConfig(source_channels=1, base_channels=4)
+
+
+def enliven(network: nn.Module, seed: int = 0) -> nn.Module:
+    """Weights and running statistics as of a trained net; fresh ones of N(0, 0.02) answer gray to everything."""
+    rng = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+                fan_in = module.weight[0].numel()
+                module.weight.normal_(0, (2 / fan_in) ** 0.5, generator=rng)
+                if module.bias is not None:
+                    module.bias.normal_(0, 0.1, generator=rng)
+            elif isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.3, generator=rng)
+                module.running_var.uniform_(0.5, 2.0, generator=rng)
+                module.weight.uniform_(0.5, 1.5, generator=rng)
+                module.bias.normal_(0, 0.3, generator=rng)
+    return network
+
+
+def draw_portrait(seed: int = 0, size: int = 256) -> Image.Image:
+    """A colourful head and shoulders with soft shading: enough for edge detectors, no face of anybody."""
+    rng = np.random.default_rng(seed)
+    across = np.linspace(0, 1, size)
+    shade = 90 + 70 * across[None, :, None] * np.array(rng.uniform(0.6, 1.0, 3)) + 40 * across[:, None, None]
+    picture = Image.fromarray(shade.clip(0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(picture)
+
+    def box(left, top, right, bottom):
+        return [round(value * size) for value in (left, top, right, bottom)]
+
+    x = rng.uniform(-0.03, 0.03)
+    skin = tuple(int(value) for value in rng.integers((190, 140, 110), (240, 190, 160)))
+    hair = tuple(int(value) for value in rng.integers((20, 10, 5), (110, 80, 60)))
+    draw.ellipse(box(0.1 + x, 0.78, 0.9 + x, 1.3), fill=tuple(int(value) for value in rng.integers(30, 220, 3)))
+    draw.ellipse(box(0.22 + x, 0.1, 0.78 + x, 0.75), fill=hair)
+    draw.ellipse(box(0.28 + x, 0.2, 0.72 + x, 0.88), fill=skin)
+    for eye in (0.38, 0.56):
+        draw.arc(box(eye - 0.02 + x, 0.36, eye + 0.08 + x, 0.44), 190, 350, fill=hair, width=max(1, size // 64))
+        draw.ellipse(box(eye + x, 0.42, eye + 0.06 + x, 0.48), fill="white", outline="black")
+        draw.ellipse(box(eye + 0.02 + x, 0.435, eye + 0.04 + x, 0.465), fill="black")
+    draw.line(box(0.5 + x, 0.48, 0.48 + x, 0.6), fill=hair, width=max(1, size // 128))
+    draw.chord(box(0.41 + x, 0.64, 0.59 + x, 0.74), 0, 180, fill=(170, 40, 50))
+    return picture
+
+
+@pytest.fixture
+def task() -> Task:
+    return TASKS["sketch2face"]
+
+
+@pytest.fixture
+def unet_config() -> UNetConfig:
+    return TINY_UNET
+
+
+@pytest.fixture
+def patchgan_config() -> PatchGANConfig:
+    return TINY_PATCHGAN
+
+
+@pytest.fixture
+def generator() -> UNetGenerator:
+    return enliven(UNetGenerator(TINY_UNET)).eval()
+
+
+@pytest.fixture
+def discriminator() -> PatchDiscriminator:
+    return enliven(PatchDiscriminator(TINY_PATCHGAN), seed=1).eval()
+
+
+@pytest.fixture(scope="session")
+def lively():
+    """`enliven`, for tests that build networks of their own."""
+    return enliven
+
+
+@pytest.fixture(scope="session")
+def portrait():
+    """`draw_portrait`, a picture for each seed."""
+    return draw_portrait
+
+
+@pytest.fixture
+def photo() -> Image.Image:
+    return draw_portrait()
+
+
+@pytest.fixture
+def doodle() -> Image.Image:
+    """A drawing by hand of another size than the networks': black pen on white, "L"."""
+    picture = Image.new("L", (300, 300), "white")
+    draw = ImageDraw.Draw(picture)
+    draw.ellipse((70, 40, 230, 260), outline=0, width=4)
+    draw.ellipse((110, 120, 130, 140), outline=0, width=4)
+    draw.ellipse((170, 120, 190, 140), outline=0, width=4)
+    draw.line((150, 150, 145, 190), fill=0, width=4)
+    draw.arc((115, 190, 185, 230), 0, 180, fill=0, width=4)
+    return picture

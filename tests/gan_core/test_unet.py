@@ -1,0 +1,159 @@
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+import torch
+from torch import nn
+
+from gan_core.unet import Down, UNetConfig, UNetGenerator, Up
+
+# Every pair of norm and upsampling that can be trained on 256x256.
+KINDS = [("instance", "transposed", 0), ("batch", "transposed", 0), ("batch", "bilinear", 4), ("instance", "transposed", 4)]
+
+
+def small(**changes) -> UNetConfig:
+    return replace(UNetConfig(base_channels=4), **changes)
+
+
+def shapes_of(stages: nn.ModuleList, network: UNetGenerator, source: torch.Tensor) -> list[tuple[int, ...]]:
+    shapes = []
+    hooks = [stage.register_forward_hook(lambda _, __, output: shapes.append(tuple(output.shape[1:]))) for stage in stages]
+    with torch.inference_mode():
+        network.eval()(source)
+    for hook in hooks:
+        hook.remove()
+    return shapes
+
+
+@pytest.fixture(scope="module")
+def published() -> UNetGenerator:
+    return UNetGenerator(UNetConfig())
+
+
+def test_the_published_net_has_54_million_parameters(published):
+    assert sum(parameter.numel() for parameter in published.parameters()) == 54_414_531
+
+
+def test_the_published_stages(published):
+    """C64-C128-C256-C512-C512-C512-C512-C512 and back, the bottleneck a single pixel (appendix 6.1.1)."""
+    source = torch.zeros(1, 3, 256, 256)
+    channels = [64, 128, 256, 512, 512, 512, 512, 512]
+    sides = [128, 64, 32, 16, 8, 4, 2, 1]
+    assert shapes_of(published.downs, published, source) == [(c, s, s) for c, s in zip(channels, sides)]
+    assert shapes_of(published.ups, published, source) == [(c, s, s) for c, s in zip(channels[-2::-1], sides[-2::-1])]
+
+
+def test_the_published_layers(published):
+    convolutions = [module for module in published.modules() if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d))]
+    assert len(convolutions) == 16
+    assert all((m.kernel_size, m.stride, m.padding) == ((4, 4), (2, 2), (1, 1)) for m in convolutions)
+    # No norm in the first stage and in the innermost one; leaky ReLUs of slope 0.2 in the encoder only.
+    normed = [any(isinstance(m, nn.InstanceNorm2d) for m in down) for down in published.downs]
+    assert normed == [False, True, True, True, True, True, True, False]
+    assert {m.negative_slope for m in published.downs.modules() if isinstance(m, nn.LeakyReLU)} == {0.2}
+    assert not any(isinstance(m, nn.LeakyReLU) for m in published.ups.modules())
+    # Half dropout in the first three stages of the decoder.
+    dropout = [[m.p for m in up if isinstance(m, nn.Dropout)] for up in published.ups]
+    assert dropout == [[0.5], [0.5], [0.5], [], [], [], []]
+
+
+def test_weights_start_from_the_published_distribution(published):
+    weights = published.downs[4][1].weight
+    assert weights.mean().abs() < 1e-3
+    assert weights.std() == pytest.approx(0.02, rel=0.02)
+    scales = torch.cat([m.weight for m in published.modules() if isinstance(m, nn.InstanceNorm2d)])
+    assert scales.mean() == pytest.approx(1, abs=0.005)
+    assert scales.std() == pytest.approx(0.02, rel=0.1)
+    assert not published.paint.up[1].bias.any()
+
+
+@pytest.mark.parametrize("channels", [(1, 3), (3, 3), (3, 1)])
+@pytest.mark.parametrize("size", [(256, 256), (512, 256)])
+@pytest.mark.parametrize("norm, upsampling, refine", KINDS)
+def test_the_answer_has_the_size_of_the_source_and_lies_in_range(norm, upsampling, refine, size, channels, lively):
+    inputs, outputs = channels
+    config = small(in_channels=inputs, out_channels=outputs, norm=norm, upsampling=upsampling, refine_channels=refine)
+    with torch.inference_mode():
+        answer = lively(UNetGenerator(config)).eval()(torch.randn(2, inputs, *size).clamp(-1, 1))
+    assert answer.shape == (2, outputs, *size)
+    assert answer.abs().max() <= 1
+    assert answer.std() > 0.01
+
+
+@pytest.mark.parametrize("depth", [5, 6])
+def test_a_shallower_net_takes_smaller_pictures(depth):
+    net = UNetGenerator(small(depth=depth))
+    side = 2**depth * 2
+    assert net(torch.zeros(1, 3, side, side)).shape == (1, 3, side, side)
+
+
+@pytest.mark.parametrize("norm, upsampling, refine", KINDS)
+def test_every_parameter_gets_a_gradient(norm, upsampling, refine):
+    torch.manual_seed(0)
+    net = UNetGenerator(small(norm=norm, upsampling=upsampling, refine_channels=refine)).train()
+    net(torch.randn(2, 3, 256, 256)).square().sum().backward()
+    without = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not without
+
+
+def test_every_skip_connection_reaches_the_answer(lively):
+    """With the bottleneck cut off, each encoder stage must still change the answer."""
+    net = lively(UNetGenerator(small())).eval()
+    source = torch.randn(1, 3, 256, 256)
+    with torch.inference_mode():
+        before = net(source)
+        for down in net.downs:
+            hook = down.register_forward_hook(lambda _, __, output: output + torch.randn_like(output))
+            assert not torch.allclose(net(source), before, atol=1e-4)
+            hook.remove()
+
+
+def test_instance_norm_answers_alike_in_training_and_at_test_time(lively):
+    """The classic fault of pix2pix ports: running statistics at test time, and a gray mush for an answer."""
+    net = lively(UNetGenerator(small(norm="instance", dropout=0.0)))
+    source = torch.randn(2, 3, 256, 256)
+    with torch.inference_mode():
+        for _ in range(3):
+            trained = net.train()(source * 3 + 1)
+        assert torch.allclose(trained, net.eval()(source * 3 + 1), atol=1e-6)
+
+
+def test_instance_norm_does_not_look_at_the_neighbours_in_the_batch(lively):
+    net = lively(UNetGenerator(small(norm="instance"))).eval()
+    source = torch.randn(2, 3, 256, 256)
+    with torch.inference_mode():
+        assert torch.allclose(net(source)[:1], net(source[:1]), atol=1e-5)
+
+
+def test_dropout_is_noise_in_training_and_silent_at_test_time(lively):
+    net = lively(UNetGenerator(small()))
+    source = torch.randn(1, 3, 256, 256)
+    with torch.inference_mode():
+        assert not torch.equal(net.train()(source), net(source))
+        assert torch.equal(net.eval()(source), net(source))
+
+
+@pytest.mark.parametrize("size", [(255, 256), (256, 128), (100, 100)])
+def test_a_picture_of_another_size_is_refused_with_the_numbers(size):
+    height, width = size
+    with pytest.raises(ValueError, match=f"{width}x{height}.*8 halvings.*multiples of 256"):
+        UNetGenerator(small())(torch.zeros(1, 3, height, width))
+
+
+@pytest.mark.parametrize("changes", [{"norm": "layer"}, {"norm": ""}, {"upsampling": "nearest"}, {"depth": 4}])
+def test_a_config_that_cannot_be_built_is_refused_by_name(changes):
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        UNetConfig(**changes)
+
+
+def test_the_config_stays_on_the_network_and_cannot_change(unet_config):
+    net = UNetGenerator(unet_config)
+    assert net.config == unet_config
+    with pytest.raises(FrozenInstanceError):
+        net.config.depth = 9
+
+
+def test_the_stages_halve_and_double():
+    down = Down(3, 8, small(), first=False, innermost=False)
+    up = Up(8, 3, small(), dropout=True)
+    assert down(torch.zeros(1, 3, 32, 16)).shape == (1, 8, 16, 8)
+    assert up(torch.zeros(1, 8, 16, 8)).shape == (1, 3, 32, 16)
