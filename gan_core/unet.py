@@ -24,8 +24,8 @@ class UNetConfig:
     norm: "instance" is the paper's batch normalisation at its batch size of one, with the statistics of
         the picture itself at test time too (section 3.3). "batch" keeps running statistics: it is for
         larger batches, and can be folded into the convolutions at inference.
-    upsampling: "transposed" is the published 4x4 transposed convolution. "bilinear" is a 3x3 convolution and
-        then a bilinear doubling: cheaper, and it cannot leave a checkerboard (Odena et al., Distill 2016).
+    upsampling: "transposed" is the published 4x4 transposed convolution. "bilinear" doubles
+        first and then convolves, which leaves no checkerboard (Odena et al., Distill 2016).
     refine_channels: the last decoder stage keeps this many channels and sees the source picture once more
         at full resolution before it paints; 0 is the published single transposed convolution.
     """
@@ -81,7 +81,7 @@ class Up(nn.Sequential):
         if config.upsampling == "transposed":
             layers = [nn.ReLU(), _transposed(inputs, outputs, bias=False), norm]
         else:
-            layers = [nn.ReLU(), nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False), norm, _doubling()]
+            layers = [nn.ReLU(), _doubling(), nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False), norm]
         if dropout:
             layers.append(nn.Dropout(config.dropout))
         super().__init__(*layers)

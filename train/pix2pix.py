@@ -54,16 +54,16 @@ class Pix2PixConfig:
 PRESETS: dict[str, dict[str, Pix2PixConfig]] = {
     "sketch2face": {
         "paper": Pix2PixConfig(),
-        # Half the channels for the CPU of a laptop; batch normalisation over larger batches, which folds into the
+        # Half the channels for the CPU of a laptop; batch normalisation over small batches, which folds into the
         # convolutions; bilinear doubling and a last look at the drawing at full resolution, against checkerboards;
         # pix2pixHD's least squares and feature matching; EMA.
         "best": Pix2PixConfig(
-            generator=UNetConfig(in_channels=1, base_channels=32, norm="batch", upsampling="bilinear", refine_channels=24),
+            generator=UNetConfig(in_channels=1, base_channels=32, norm="batch", upsampling="bilinear", refine_channels=16),
             discriminator=PatchGANConfig(source_channels=1, base_channels=32),
             epochs=30,
-            batch_size=8,
+            batch_size=4,
             adversarial="least_squares",
-            l1_weight=30.0,
+            l1_weight=20.0,
             feature_weight=10.0,
             ema=0.999,
             zoom=0.72,

@@ -154,14 +154,14 @@ def test_a_network_that_is_not_inside_is_named(saved):
 )
 def test_a_weight_that_does_not_fit_is_refused(rewrite, saved, change):
     rewrite(weights=change)
-    with pytest.raises(CheckpointError, match=r"downs\.0\..*train it again"):
+    with pytest.raises(CheckpointError, match=r"(?s)downs\.0\..*train it again"):
         build(saved)
 
 
 @pytest.mark.parametrize("change", [{"attention": True}, {"norm": "layer"}, {"depth": 7}, {"base_channels": "many"}])
 def test_a_config_that_this_code_does_not_know_is_refused(rewrite, saved, change, unet_config):
     rewrite({"configs": json.dumps({"generator": asdict(unet_config) | change})})
-    with pytest.raises(CheckpointError, match="does not fit UNetGenerator.*train it again"):
+    with pytest.raises(CheckpointError, match="(?s)does not fit UNetGenerator.*train it again"):
         build(saved)
 
 

@@ -1,0 +1,243 @@
+import itertools
+import json
+from dataclasses import astuple
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gan_core.faces import FaceLayout
+from gan_core.lineart import SIZE
+from train.data import LAYOUTS, DataError, EpochBatches, FacePhotos, PairFolder, augment, list_pictures
+
+LAYOUT = FaceLayout((105.0, 115.0), (151.0, 115.0), (128.0, 176.0))
+
+
+def take(sampler: EpochBatches, count: int) -> list:
+    return list(itertools.islice(sampler, count))
+
+
+# --- EpochBatches
+
+
+@pytest.mark.parametrize("step", [0, 1, 3, 4, 9, 25])
+def test_a_resumed_run_sees_exactly_the_rest(step):
+    assert take(EpochBatches(13, 4, seed=7, step=step), 20) == take(EpochBatches(13, 4, seed=7), 45)[step : step + 20]
+
+
+@pytest.mark.parametrize("length, size", [(12, 4), (13, 4), (5, 5), (3, 1)])
+def test_each_epoch_shows_every_picture_at_most_once(length, size):
+    per_epoch = length // size
+    for epoch in range(3):
+        batches = take(EpochBatches(length, size), 3 * per_epoch)[epoch * per_epoch : (epoch + 1) * per_epoch]
+        assert {e for batch in batches for e, _ in batch} == {epoch}
+        indices = [index for batch in batches for _, index in batch]
+        assert len(set(indices)) == len(indices) == per_epoch * size
+        assert set(indices) <= set(range(length))
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    def order(seed: int, epoch: int) -> tuple:
+        return tuple(index for ((_, index),) in take(EpochBatches(30, 1, seed, step=30 * epoch), 30))
+
+    orders = [order(seed, epoch) for seed in range(2) for epoch in range(3)]
+    assert len(set(orders)) == 6
+    assert all(sorted(o) == list(range(30)) for o in orders)
+
+
+def test_what_is_left_over_gets_its_turn_in_another_epoch():
+    assert {index for batch in take(EpochBatches(13, 4), 60) for _, index in batch} == set(range(13))
+
+
+def test_fewer_pictures_than_a_batch_name_the_option():
+    with pytest.raises(DataError, match="3 pictures.*batch of 4.*--batch-size"):
+        EpochBatches(3, 4)
+
+
+# --- list_pictures
+
+
+def test_pictures_are_found_in_all_folders_and_sorted(tmp_path, photo):
+    (tmp_path / "b").mkdir()
+    for name in ("b/2.PNG", "a.jpg", "b/1.webp"):
+        photo.resize((8, 8)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no picture")
+    assert [path.relative_to(tmp_path).as_posix() for path in list_pictures(tmp_path)] == ["a.jpg", "b/1.webp", "b/2.PNG"]
+
+
+def test_a_folder_that_is_missing_or_empty_is_named(tmp_path):
+    with pytest.raises(DataError, match="gone is not a folder"):
+        list_pictures(tmp_path / "gone")
+    with pytest.raises(DataError, match="holds no pictures"):
+        list_pictures(tmp_path)
+
+
+# --- augment
+
+
+def landmarks() -> np.ndarray:
+    """A black photo with a spot of its own colour at each point of the layout."""
+    photo = np.zeros((SIZE, SIZE, 3), np.uint8)
+    for channel, (x, y) in enumerate(astuple(LAYOUT)):
+        photo[int(y) - 2 : int(y) + 3, int(x) - 2 : int(x) + 3, channel] = 255
+    return photo
+
+
+def spot(channel: np.ndarray) -> np.ndarray:
+    """Centre of brightness, x and y."""
+    y, x = np.nonzero(channel > 100)
+    return np.array([x.mean(), y.mean()])
+
+
+def test_the_layout_moves_with_the_photo():
+    moved = set()
+    for seed in range(200):
+        photo, layout = augment(landmarks(), LAYOUT, np.random.default_rng(seed), zoom=0.6)
+        assert photo.shape == (SIZE, SIZE, 3)
+        # A mirrored face has its left eye where the right one was: the colours of the eyes change places.
+        eyes = (0, 1) if spot(photo[..., 0])[0] < spot(photo[..., 1])[0] else (1, 0)
+        for point, channel in zip(astuple(layout), (*eyes, 2)):
+            assert np.abs(spot(photo[..., channel]) - point).max() < 1.5, seed
+        assert layout.left_eye[0] < layout.right_eye[0]
+        moved.add((eyes, layout.left_eye == LAYOUT.left_eye))
+    assert {eyes for eyes, _ in moved} == {(0, 1), (1, 0)}
+    assert {still for _, still in moved} == {True, False}
+
+
+def test_half_of_the_photos_are_mirrored_and_half_zoomed():
+    results = [augment(landmarks(), LAYOUT, np.random.default_rng(seed), zoom=0.7) for seed in range(400)]
+    mirrored = np.mean([spot(photo[..., 0])[0] > spot(photo[..., 1])[0] for photo, _ in results])
+    zoomed = np.mean([layout.right_eye[0] - layout.left_eye[0] > 46.1 for _, layout in results])
+    assert 0.4 < mirrored < 0.6
+    assert 0.4 < zoomed < 0.6
+
+
+def test_zoom_keeps_at_least_its_share():
+    for seed in range(100):
+        _, layout = augment(landmarks(), LAYOUT, np.random.default_rng(seed), zoom=0.8)
+        assert 45.9 <= layout.right_eye[0] - layout.left_eye[0] <= 46 / 0.8 + 0.5
+
+
+def test_without_zoom_a_photo_is_itself_or_its_mirror_image():
+    seen = {augment(landmarks(), None, np.random.default_rng(seed), zoom=1)[0].tobytes() for seed in range(20)}
+    assert seen == {landmarks().tobytes(), landmarks()[:, ::-1].tobytes()}
+
+
+def test_a_photo_without_layout_is_augmented_alike():
+    for seed in range(10):
+        photo, layout = augment(landmarks(), None, np.random.default_rng(seed), zoom=0.7)
+        assert layout is None
+        assert np.array_equal(photo, augment(landmarks(), LAYOUT, np.random.default_rng(seed), zoom=0.7)[0])
+
+
+# --- FacePhotos
+
+
+@pytest.fixture
+def faces(tmp_path, portrait):
+    for i in range(3):
+        portrait(i).save(tmp_path / f"{i}.png")
+    (tmp_path / LAYOUTS).write_text(json.dumps({"1.png": astuple(LAYOUT)}))
+    return tmp_path
+
+
+def equal(a, b) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_an_item_depends_on_seed_epoch_and_index_only(faces):
+    first, second = FacePhotos(faces, seed=3), FacePhotos(faces, seed=3)
+    np.random.seed(0)
+    expected = first[4, 1]
+    _ = second[0, 0], second[4, 2], np.random.rand()
+    assert equal(second[4, 1], expected)
+    for other in (first[5, 1], first[4, 2], FacePhotos(faces, seed=4)[4, 1]):
+        assert not equal(other, expected)
+
+
+def test_an_item_is_a_drawing_and_its_photo(faces):
+    source, target = FacePhotos(faces)[0, 0]
+    assert (source.shape, target.shape) == ((1, SIZE, SIZE), (3, SIZE, SIZE))
+    for tensor in (source, target):
+        assert tensor.dtype == torch.float32
+        assert -1 <= tensor.min() < tensor.max() <= 1
+    assert source.median() == 1, "paper is white"
+
+
+def test_without_zoom_the_target_is_the_photo(faces, portrait):
+    expected = np.asarray(portrait(2)).astype(np.float32).transpose(2, 0, 1) / 127.5 - 1
+    targets = [FacePhotos(faces, zoom=1)[epoch, 2][1].numpy() for epoch in range(8)]
+    assert all(np.allclose(t, expected) or np.allclose(t, expected[..., ::-1]) for t in targets)
+
+
+def test_layouts_are_optional_and_belong_to_their_photos(faces):
+    photos = FacePhotos(faces)
+    assert len(photos) == 3
+    assert [photos.layout(i) for i in range(3)] == [None, LAYOUT, None]
+    (faces / LAYOUTS).unlink()
+    assert FacePhotos(faces).layout(1) is None
+
+
+def test_a_photo_that_was_not_prepared_names_the_command(faces, photo):
+    photo.resize((300, 200)).save(faces / "0.png")
+    with pytest.raises(DataError, match=r"0\.png is 300x200, not 256x256.*train\.prepare faces"):
+        FacePhotos(faces)[0, 0]
+
+
+# --- PairFolder
+
+
+@pytest.fixture
+def pairs(tmp_path, portrait):
+    """Sources are the targets in gray, so that one can see whether they stay together."""
+    for folder in ("source", "target"):
+        (tmp_path / folder).mkdir()
+    for i in range(3):
+        portrait(i, 64).save(tmp_path / "target" / f"{i}.png")
+        portrait(i, 64).convert("L").save(tmp_path / "source" / f"{i}.png")
+    return tmp_path
+
+
+def test_pairs_stay_together_when_they_are_mirrored(pairs):
+    folder = PairFolder(pairs, gray_source=True)
+    assert len(folder) == 3
+    seen = set()
+    for epoch in range(10):
+        source, target = folder[epoch, 1]
+        assert (source.shape, target.shape) == ((1, 64, 64), (3, 64, 64))
+        luma = (target * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(0)
+        assert torch.allclose(source[0], luma, atol=0.02)
+        seen.add(source.numpy().tobytes())
+        assert equal(folder[epoch, 1], (source, target))
+    assert len(seen) == 2
+
+
+def test_sources_in_colour_have_three_channels(pairs):
+    assert PairFolder(pairs)[0, 0][0].shape == (3, 64, 64)
+
+
+def test_partners_may_have_different_formats(pairs, portrait):
+    (pairs / "target" / "0.png").unlink()
+    portrait(0, 64).save(pairs / "target" / "0.jpg")
+    assert len(PairFolder(pairs)) == 3
+
+
+@pytest.mark.parametrize("lonely", ["source/1.png", "target/1.png"])
+def test_a_picture_without_partner_is_named(pairs, lonely):
+    (pairs / lonely).unlink()
+    with pytest.raises(DataError, match="1 picture.*without a partner.*such as 1"):
+        PairFolder(pairs)
+
+
+def test_partners_of_different_sizes_name_both(pairs):
+    Image.new("RGB", (32, 64)).save(pairs / "source" / "0.png")
+    with pytest.raises(DataError, match="32x64, its target 64x64. Scale both"):
+        PairFolder(pairs)[0, 0]
+
+
+@pytest.mark.parametrize("missing", ["source", "target"])
+def test_a_missing_half_is_named(pairs, missing):
+    (pairs / missing).rename(pairs / "elsewhere")
+    with pytest.raises(DataError, match=f"{missing} is not a folder"):
+        PairFolder(pairs)

@@ -1,0 +1,333 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from gan_core import Pix2PixPredictor, checkpoint
+from gan_core.lineart import random_doodle
+from gan_core.patchgan import PatchGANConfig
+from gan_core.unet import UNetConfig
+from train import pix2pix
+from train.data import DataError
+from train.pix2pix import PRESETS, Pix2PixConfig, Training, main, train
+from train.run import RunError, RunFolder
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def config(unet_config, patchgan_config) -> Pix2PixConfig:
+    """The recipe of `best` with tiny networks, in the same arithmetic on every machine."""
+    best = PRESETS["sketch2face"]["best"]
+    networks = {"generator": unet_config, "discriminator": patchgan_config}
+    return replace(best, **networks, epochs=3, batch_size=2, precision="float32")
+
+
+@pytest.fixture
+def data(tmp_path, portrait):
+    """Two batches of two: six steps are three epochs."""
+    for split, seeds in (("train", range(4)), ("val", range(4, 6))):
+        (tmp_path / "data" / split).mkdir(parents=True)
+        for seed in seeds:
+            portrait(seed).save(tmp_path / "data" / split / f"{seed}.png")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def new_run(tmp_path, config):
+    def new_run(name: str) -> RunFolder:
+        return RunFolder.create(tmp_path / name, "sketch2face", {"task": "sketch2face"})
+
+    return new_run
+
+
+def go(data, config, run, **options) -> Training:
+    return train(data, "sketch2face", config, run, workers=0, **options)
+
+
+def losses(run: RunFolder) -> dict[int, dict]:
+    """Step -> its losses, without the clock."""
+    logged = [json.loads(line) for line in (run.path / "log.jsonl").read_text().splitlines()]
+    return {record.pop("step"): {k: v for k, v in record.items() if k != "seconds"} for record in logged}
+
+
+def same(a: dict, b: dict) -> bool:
+    """Whether two states are equal to the last bit."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+# --- resume
+
+
+def test_a_resumed_run_ends_as_if_it_had_never_stopped(data, config, new_run):
+    straight, broken = new_run("straight"), new_run("broken")
+    whole = go(data, config, straight, save_every=1)
+    half = go(data, config, broken, save_every=1, stop_at=3)
+    assert (whole.step, half.step) == (6, 3)
+    rest = go(data, config, broken, save_every=1, resume=True)
+    assert rest.step == 6
+    for name in ("generator", "discriminator", "ema", "optimizer_g", "optimizer_d", "rng"):
+        assert same(rest.state_dict()[name], whole.state_dict()[name]), name
+    assert losses(broken) == losses(straight)
+    assert list(losses(straight)) == [1, 2, 3, 4, 5, 6]
+
+
+def test_the_learning_rate_of_a_resumed_run_is_that_of_its_step(data, config, new_run):
+    rates = {}
+    for name, stop in (("straight", None), ("broken", 4)):
+        run = new_run(name)
+        training = go(data, config, run, save_every=1, stop_at=stop)
+        rates[name] = training.optimizer_g.param_groups[0]["lr"]
+    assert rates["straight"] == pytest.approx(2e-4 * 2 * (1 - 5 / 6))
+    assert rates["broken"] == pytest.approx(2e-4)
+    training = go(data, config, run, resume=True, stop_at=5)
+    assert training.optimizer_d.param_groups[0]["lr"] == pytest.approx(2e-4 * 2 * (1 - 4 / 6))
+
+
+def test_what_was_logged_after_the_last_save_is_dropped_on_resume(data, config, new_run):
+    run = new_run("run")
+    go(data, config, run, save_every=2, stop_at=2)
+    run.log({"step": 3, "l1": 0.0})
+    with open(run.path / "log.jsonl", "a") as log:
+        log.write('{"step": 4, "l1"')
+    go(data, config, run, save_every=2, resume=True, stop_at=4)
+    assert list(losses(run)) == [2, 4]
+
+
+def test_a_finished_run_says_so(data, config, new_run, capsys):
+    run = new_run("run")
+    go(data, config, run)
+    before = (run.path / "sketch2face.safetensors").read_bytes()
+    go(data, config, run, resume=True)
+    assert "finished its 6 steps already. Give more --epochs" in capsys.readouterr().out
+    assert (run.path / "sketch2face.safetensors").read_bytes() == before
+
+
+# --- one step
+
+
+def batch(n: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    rng = torch.Generator().manual_seed(0)
+    return torch.randn(n, 1, 256, 256, generator=rng).clamp(-1, 1), torch.rand(n, 3, 256, 256, generator=rng) * 2 - 1
+
+
+@pytest.mark.parametrize("adversarial", ["bce", "least_squares", "hinge"])
+@pytest.mark.parametrize("feature_weight", [0.0, 10.0])
+def test_a_step_changes_every_weight_of_both_networks(config, adversarial, feature_weight):
+    training = Training(replace(config, adversarial=adversarial, feature_weight=feature_weight), 10, CPU)
+    before = {name: {k: v.clone() for k, v in training.state_dict()[name].items()} for name in ("generator", "discriminator")}
+    result = training.train_step(*batch())
+    assert result.keys() == {"d", "gan", "l1"} | ({"features"} if feature_weight else set())
+    for name, weights in before.items():
+        # Biases of a layer before a norm have no effect, and are not there; so nothing may stand still.
+        still = [key for key, value in getattr(training, name).named_parameters() if torch.equal(value, weights[key])]
+        assert not still, name
+
+
+def test_the_generator_step_leaves_the_discriminator_alone(config):
+    """The discriminator's gradients after a step are those of its own loss, of real and generated pairs."""
+    training = Training(replace(config, learning_rate=0.0), 10, CPU)
+    source, target = batch()
+    training.train_step(source, target)
+    after = [p.grad.clone() for p in training.discriminator.parameters()]
+    training.train_step(source, target)
+    assert all(p.requires_grad for p in training.discriminator.parameters())
+    assert all(p.grad.shape == g.shape for p, g in zip(training.discriminator.parameters(), after))
+    assert all(p.grad.abs().sum() < 100 * g.abs().sum() + 1e-3 for p, g in zip(training.discriminator.parameters(), after))
+
+
+def test_one_picture_can_be_learnt_by_heart(config, portrait):
+    from gan_core.image import to_tensor
+    from gan_core.lineart import draw_lines
+
+    photo = portrait(0)
+    source, target = to_tensor(draw_lines(photo)).expand(2, -1, -1, -1), to_tensor(photo).expand(2, -1, -1, -1)
+    training = Training(replace(config, learning_rate=2e-3, l1_weight=100.0), 10_000, CPU)
+    l1 = [float(training.train_step(source, target)["l1"]) for _ in range(40)]
+    assert np.mean(l1[-5:]) < 0.6 * np.mean(l1[:3])
+
+
+def test_networks_start_alike_for_one_seed(config):
+    assert same(Training(config, 10, CPU).state_dict(), Training(config, 10, CPU).state_dict())
+    other = Training(replace(config, seed=1), 10, CPU)
+    assert not same(other.state_dict()["generator"], Training(config, 10, CPU).state_dict()["generator"])
+
+
+# --- what a run leaves behind
+
+
+def test_a_run_leaves_a_checkpoint_for_the_app_and_pictures_to_look_at(data, config, new_run):
+    run = new_run("run")
+    training = go(data, config, run, sample_every=4)
+    predictor = Pix2PixPredictor.from_checkpoint(run.path / "sketch2face.safetensors")
+    assert predictor.predict(random_doodle(0)).size == (256, 256)
+    assert predictor.adversarial == "least_squares"
+    loaded = checkpoint.load(run.path / "sketch2face.safetensors", "sketch2face")
+    assert (loaded.facts["steps"], loaded.facts["images"]) == (6, 12)
+    assert Pix2PixConfig.from_dict(loaded.facts["recipe"]) == config
+    for key, value in training.ema.module.state_dict().items():
+        assert torch.allclose(loaded.weights["generator"][key].float(), value.float(), rtol=1e-3, atol=1e-5), key
+    assert sorted(path.name for path in (run.path / "samples").iterdir()) == ["0000004.jpg", "0000006.jpg"]
+    assert not list(run.path.rglob("*.partial"))
+
+
+def test_pairs_on_disk_can_be_trained_on(tmp_path, config, new_run, portrait):
+    for split in ("train", "val"):
+        for half in ("source", "target"):
+            (tmp_path / "pairs" / split / half).mkdir(parents=True)
+            for seed in range(2):
+                portrait(seed).save(tmp_path / "pairs" / split / half / f"{seed}.png")
+    colour = replace(config.generator, in_channels=3), replace(config.discriminator, source_channels=3)
+    for networks in ((config.generator, config.discriminator), colour):
+        changed = replace(config, generator=networks[0], discriminator=networks[1])
+        run = new_run(f"run{networks[0].in_channels}")
+        assert go(tmp_path / "pairs", changed, run, stop_at=1).step == 1
+
+
+def test_a_generator_for_rgb_can_be_trained_on_drawings(data, config, new_run):
+    networks = {
+        "generator": replace(config.generator, in_channels=3, norm="instance", upsampling="transposed", refine_channels=0),
+        "discriminator": replace(config.discriminator, source_channels=3),
+    }
+    assert go(data, replace(config, **networks, batch_size=1), new_run("run"), stop_at=1).step == 1
+
+
+@pytest.mark.parametrize("save_every, last_good", [(2, 2), (3, 3)])
+def test_losses_that_explode_stop_the_run_and_the_last_good_state_is_kept(
+    data, config, new_run, monkeypatch, save_every, last_good
+):
+    step = Training.train_step
+
+    def explode(training, source, target):
+        if training.step == 3:
+            source = source * float("nan")
+        return step(training, source, target)
+
+    monkeypatch.setattr(Training, "train_step", explode)
+    run = new_run("run")
+    with pytest.raises(RunError, match="nan.*lower --learning-rate"):
+        go(data, config, run, save_every=save_every)
+    state = run.load_state()
+    assert state["step"] == last_good
+    weights = checkpoint.load(run.path / "sketch2face.safetensors").weights
+    assert all(value.isfinite().all() for part in weights.values() for value in part.values())
+    monkeypatch.setattr(Training, "train_step", step)
+    assert go(data, config, run, resume=True).step == 6
+
+
+def test_fewer_pictures_than_a_batch_are_an_error_and_no_finished_run(data, config, new_run):
+    with pytest.raises(DataError, match="4 pictures.*batch of 5.*--batch-size"):
+        go(data, replace(config, batch_size=5), new_run("run"))
+
+
+# --- presets
+
+
+def test_the_paper_preset_has_the_published_numbers():
+    """Isola et al., sections 3.3 and 6.2: Adam of 0.0002 and (0.5, 0.999), batch of one, L1 of 100, no EMA."""
+    paper = PRESETS["sketch2face"]["paper"]
+    assert (paper.generator, paper.discriminator) == (UNetConfig(), PatchGANConfig())
+    assert (paper.learning_rate, paper.beta1, paper.beta2) == (2e-4, 0.5, 0.999)
+    assert (paper.epochs, paper.batch_size, paper.l1_weight) == (200, 1, 100.0)
+    assert (paper.adversarial, paper.feature_weight, paper.ema) == ("bce", 0.0, 0.0)
+    assert (paper.generator.base_channels, paper.generator.dropout, paper.discriminator.halvings) == (64, 0.5, 3)
+
+
+@pytest.mark.parametrize("task", PRESETS)
+@pytest.mark.parametrize("preset", ["paper", "best"])
+def test_a_preset_fits_together_and_survives_its_run_folder(task, preset):
+    config = PRESETS[task][preset]
+    assert config.generator.in_channels == config.discriminator.source_channels
+    assert config.generator.out_channels == config.discriminator.target_channels
+    from dataclasses import asdict
+
+    assert Pix2PixConfig.from_dict(json.loads(json.dumps(asdict(config)))) == config
+
+
+# --- the command
+
+
+@pytest.fixture
+def command(monkeypatch, config, data):
+    """`main` with the tiny networks as its best preset."""
+    monkeypatch.setitem(PRESETS["sketch2face"], "best", config)
+
+    def command(*arguments) -> None:
+        main(["sketch2face", "--data", str(data), "--workers", "0", "--device", "cpu", *map(str, arguments)])
+
+    return command
+
+
+def test_the_command_trains_stops_and_goes_on(command, tmp_path, capsys):
+    run = tmp_path / "run"
+    command("--out", run, "--epochs", 2, "--l1-weight", 7.5, "--stop-at", 2)
+    options = json.loads((run / "options.json").read_text())
+    assert options["task"] == "sketch2face"
+    assert (options["config"]["epochs"], options["config"]["l1_weight"]) == (2, 7.5)
+    assert checkpoint.load(run / "sketch2face.safetensors").facts["steps"] == 2
+    command("--resume", run)
+    facts = checkpoint.load(run / "sketch2face.safetensors").facts
+    assert (facts["steps"], facts["recipe"]["l1_weight"]) == (4, 7.5)
+    assert f"python app.py --checkpoints {run}" in capsys.readouterr().out
+
+
+def test_a_run_is_never_overwritten(command, tmp_path):
+    run = tmp_path / "run"
+    command("--out", run, "--stop-at", 1)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(SystemExit, match=f"holds a run already.*--resume {run}"):
+        command("--out", run)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_without_a_name_a_run_gets_the_next_number(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "sketch2face-041").mkdir(parents=True)
+    command("--stop-at", 1)
+    assert (tmp_path / "runs" / "sketch2face-042" / "sketch2face.safetensors").is_file()
+
+
+def test_a_folder_without_a_run_cannot_be_resumed(command, tmp_path):
+    with pytest.raises(SystemExit, match=r"error: .*holds no run: options\.json is missing"):
+        command("--resume", tmp_path)
+
+
+def test_a_run_of_another_task_cannot_be_resumed(command, tmp_path):
+    RunFolder.create(tmp_path / "run", "edges2cats", {"task": "edges2cats", "config": {}})
+    with pytest.raises(SystemExit, match="is a run of edges2cats, not of sketch2face"):
+        command("--resume", tmp_path / "run")
+
+
+def test_a_run_stopped_before_its_first_save_says_to_start_anew(command, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(pix2pix, "fixed_drawings", lambda *_: (_ for _ in ()).throw(RunError("stopped")))
+        with pytest.raises(SystemExit, match="stopped"):
+            command("--out", tmp_path / "run")
+    with pytest.raises(SystemExit, match=r"holds no state\.pt.*Start it anew"):
+        command("--resume", tmp_path / "run")
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_missing_data_is_named_before_a_run_folder_is_made(command, data, tmp_path, split):
+    (data / split).rename(data / "elsewhere")
+    with pytest.raises(SystemExit, match=f"error: .*{split} is not a folder"):
+        command("--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_broken_photo_ends_the_command_with_its_name(command, data, tmp_path):
+    (data / "train" / "0.png").write_text("no photo")
+    with pytest.raises(SystemExit, match=r"error: '0\.png' is not a picture"):
+        command("--out", tmp_path / "run")
+
+
+def test_a_typo_in_an_option_is_refused(command, capsys):
+    with pytest.raises(SystemExit):
+        command("--learning-rat", "1e-4x")
+    assert "invalid float value" in capsys.readouterr().err
