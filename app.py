@@ -4,6 +4,7 @@
 """
 
 import argparse
+import asyncio
 import logging
 import random
 from pathlib import Path
@@ -62,7 +63,8 @@ class LiveBoard(gr.HTML):
             picture = await self.predict(drawing)
             answer = {"picture": to_data_url(picture, "JPEG", quality=92)}
             if request.get("realism"):
-                answer["realism"] = to_data_url(heat_map(self.predictor.realism(drawing, picture)), "PNG")
+                realism = await asyncio.to_thread(self.predictor.realism, drawing, picture)
+                answer["realism"] = to_data_url(heat_map(realism), "PNG")
             return answer
         except (PictureError, BusyError, CheckpointError) as error:
             return {"error": str(error)}

@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 MAX_PIXELS = 50_000_000  # a 50-megapixel photo; more is a mistake or an attack
+MAX_CANVAS_PIXELS = 2048 * 2048
 MAX_DATA_URL = 4_000_000  # characters; a 1024x1024 canvas of noise stays below
 
 DATA_URL = re.compile(r"data:image/(png|jpeg|webp);base64,", re.ASCII)
@@ -27,11 +28,11 @@ class PictureError(ValueError):
     """The picture cannot be used; the message is meant for the person who brought it."""
 
 
-def open_picture(file) -> Image.Image:
+def open_picture(file, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Opens an uploaded picture, upright and in RGB.
 
     file: a path, the bytes of a file, or a file object.
-    Raises PictureError, with a remedy, if it is no picture, is broken, or has more than MAX_PIXELS pixels.
+    Raises PictureError, with a remedy, if it is no picture, is broken, or has more than max_pixels.
     """
     if isinstance(file, (bytes, bytearray)):
         file = io.BytesIO(file)
@@ -40,7 +41,7 @@ def open_picture(file) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             picture = Image.open(file, formats=PHOTO_FORMATS)
-            check_size(picture)
+            check_size(picture, max_pixels)
             # A JPEG much larger than needed is decoded at a fraction of its size.
             picture.draft("RGB", (2048, 2048))
             picture.load()
@@ -60,15 +61,15 @@ def open_picture(file) -> Image.Image:
         raise PictureError(f"{name} is damaged or cut short. Save it once more and try again.") from error
 
 
-def check_size(picture: Image.Image) -> None:
-    """Raises PictureError if the picture has no pixels or more than MAX_PIXELS."""
+def check_size(picture: Image.Image, max_pixels: int = MAX_PIXELS) -> None:
+    """Raises PictureError if the picture has no pixels or more than max_pixels."""
     width, height = picture.size
     if width < 1 or height < 1:
         raise PictureError(f"The picture is {width}x{height}: it has no pixels.")
-    if width * height > MAX_PIXELS:
+    if width * height > max_pixels:
         raise PictureError(
             f"The picture is {width}x{height}, {width * height / 1e6:.0f} megapixels. "
-            f"Scale it down to at most {MAX_PIXELS / 1e6:.0f}."
+            f"Scale it down to at most {max_pixels / 1e6:.0f}."
         )
 
 
@@ -113,7 +114,7 @@ def read_data_url(text: str) -> Image.Image:
         data = base64.b64decode(text[head.end() :], validate=True)
     except (binascii.Error, ValueError) as error:
         raise PictureError("The drawing was damaged on its way here. Draw on to send it again.") from error
-    return open_picture(data)
+    return open_picture(data, MAX_CANVAS_PIXELS)
 
 
 def to_data_url(picture: Image.Image, format: str = "JPEG", **options) -> str:

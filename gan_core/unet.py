@@ -24,8 +24,9 @@ class UNetConfig:
     norm: "instance" is the paper's batch normalisation at its batch size of one, with the statistics of
         the picture itself at test time too (section 3.3). "batch" keeps running statistics: it is for
         larger batches, and can be folded into the convolutions at inference.
-    upsampling: "transposed" is the published 4x4 transposed convolution. "bilinear" doubles
-        first and then convolves, which leaves no checkerboard (Odena et al., Distill 2016).
+    upsampling: "transposed" is the published 4x4 transposed convolution at every stage. "mixed" keeps it for the
+        deep stages, which must lay out a face from a single pixel, and doubles bilinearly before a 3x3
+        convolution at the others, which leaves no checkerboard (Odena et al., Distill 2016).
     refine_channels: the last decoder stage keeps this many channels and sees the source picture once more
         at full resolution before it paints; 0 is the published single transposed convolution.
     """
@@ -42,8 +43,8 @@ class UNetConfig:
     def __post_init__(self):
         if self.norm not in NORMS:
             raise ValueError(f"norm is {self.norm!r}; it must be one of {', '.join(NORMS)}")
-        if self.upsampling not in ("transposed", "bilinear"):
-            raise ValueError(f"upsampling is {self.upsampling!r}; it must be transposed or bilinear")
+        if self.upsampling not in ("transposed", "mixed"):
+            raise ValueError(f"upsampling is {self.upsampling!r}; it must be transposed or mixed")
         if self.depth < 5:
             raise ValueError(f"depth is {self.depth}; the U-Net needs at least 5 halvings")
 
@@ -76,9 +77,9 @@ class Down(nn.Sequential):
 class Up(nn.Sequential):
     """ReLU, doubling of the picture, norm, (dropout)."""
 
-    def __init__(self, inputs: int, outputs: int, config: UNetConfig, *, dropout: bool):
+    def __init__(self, inputs: int, outputs: int, config: UNetConfig, *, transposed: bool, dropout: bool):
         norm = NORMS[config.norm](outputs)
-        if config.upsampling == "transposed":
+        if transposed:
             layers = [nn.ReLU(), _transposed(inputs, outputs, bias=False), norm]
         else:
             layers = [nn.ReLU(), _doubling(), nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False), norm]
@@ -158,6 +159,7 @@ class UNetGenerator(nn.Module):
                 channels[i] if i == last else 2 * channels[i],
                 channels[i - 1],
                 config,
+                transposed=config.upsampling == "transposed" or channels[i] == channels[i - 1],
                 dropout=last - i < 3,
             )
             for i in range(last, 0, -1)

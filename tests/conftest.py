@@ -10,7 +10,7 @@ from gan_core.patchgan import PatchDiscriminator, PatchGANConfig
 from gan_core.tasks import TASKS, Task
 from gan_core.unet import UNetConfig, UNetGenerator
 
-TINY_UNET = UNetConfig(in_channels=1, base_channels=4, norm="batch", upsampling="bilinear", refine_channels=4)
+TINY_UNET = UNetConfig(in_channels=1, base_channels=4, norm="batch", upsampling="mixed", refine_channels=4)
 TINY_PATCHGAN = PatchGANConfig(source_channels=1, base_channels=4)
 
 

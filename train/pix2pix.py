@@ -58,7 +58,7 @@ PRESETS: dict[str, dict[str, Pix2PixConfig]] = {
         # convolutions; bilinear doubling and a last look at the drawing at full resolution, against checkerboards;
         # pix2pixHD's least squares and feature matching; EMA.
         "best": Pix2PixConfig(
-            generator=UNetConfig(in_channels=1, base_channels=32, norm="batch", upsampling="bilinear", refine_channels=16),
+            generator=UNetConfig(in_channels=1, base_channels=32, norm="batch", upsampling="mixed", refine_channels=16),
             discriminator=PatchGANConfig(source_channels=1, base_channels=32),
             epochs=30,
             batch_size=4,

@@ -13,6 +13,7 @@ import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import astuple
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from zlib import crc32
 
@@ -97,7 +98,8 @@ def prepare_faces(photos: Path, out: Path, val_share: float = 0.05, pairs: int =
     done = {record["photo"] for record in records}
     todo = [path for path in files if str(path.relative_to(photos)) not in done]
     work = partial(prepare_face, photos=photos, out=out, val_share=val_share, pairs=pairs)
-    with ProcessPoolExecutor(workers) as pool, open(out / DONE, "a") as log:
+    # Spawned, not forked: a forked worker would inherit the locks of OpenCV's threads, and hang.
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool, open(out / DONE, "a") as log:
         for record in tqdm(pool.map(work, todo, chunksize=4), total=len(todo), unit="photo", disable=not todo):
             log.write(json.dumps(record) + "\n")
             log.flush()

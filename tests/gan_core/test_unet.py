@@ -7,7 +7,7 @@ from torch import nn
 from gan_core.unet import Down, UNetConfig, UNetGenerator, Up
 
 # Every pair of norm and upsampling that can be trained on 256x256.
-KINDS = [("instance", "transposed", 0), ("batch", "transposed", 0), ("batch", "bilinear", 4), ("instance", "transposed", 4)]
+KINDS = [("instance", "transposed", 0), ("batch", "transposed", 0), ("batch", "mixed", 4), ("instance", "transposed", 4)]
 
 
 def small(**changes) -> UNetConfig:
