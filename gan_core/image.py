@@ -68,8 +68,7 @@ def check_size(picture: Image.Image, max_pixels: int = MAX_PIXELS) -> None:
         raise PictureError(f"The picture is {width}x{height}: it has no pixels.")
     if width * height > max_pixels:
         raise PictureError(
-            f"The picture is {width}x{height}, {width * height / 1e6:.0f} megapixels. "
-            f"Scale it down to at most {max_pixels / 1e6:.0f}."
+            f"The picture is {width}x{height}. Scale it down to at most {max_pixels / 1e6:.0f} megapixels."
         )
 
 

@@ -155,6 +155,6 @@ def test_the_config_stays_on_the_network_and_cannot_change(unet_config):
 
 def test_the_stages_halve_and_double():
     down = Down(3, 8, small(), first=False, innermost=False)
-    up = Up(8, 3, small(), dropout=True)
+    up = Up(8, 3, small(), transposed=True, dropout=True)
     assert down(torch.zeros(1, 3, 32, 16)).shape == (1, 8, 16, 8)
     assert up(torch.zeros(1, 8, 16, 8)).shape == (1, 3, 32, 16)
