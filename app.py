@@ -167,7 +167,7 @@ def launch(demo: gr.Blocks, **options) -> tuple:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python app.py", description="Draw a line, see a face.")
+    parser = argparse.ArgumentParser(allow_abbrev=False, prog="python app.py", description="Draw a line, see a face.")
     parser.add_argument("--checkpoints", type=Path, default=ASSETS / "checkpoints", metavar="DIR")
     parser.add_argument("--host", default=None, help="default: only this computer; 0.0.0.0 for all")
     parser.add_argument("--port", type=int, default=None)

@@ -92,7 +92,7 @@ def draw_like_a_hand(photo: np.ndarray, rng: np.random.Generator, layout: FaceLa
     """
     if photo.shape != (SIZE, SIZE, 3):
         raise ValueError(f"the photo has shape {photo.shape}; line art for training needs {(SIZE, SIZE, 3)}")
-    style = rng.choice(["observed", "mixed", "symbols", "sparse"], p=[0.55, 0.2, 0.2, 0.05])
+    style = rng.choice(["observed", "mixed", "symbols", "sparse"], p=[0.5, 0.2, 0.18, 0.12])
     if layout is None and style in ("mixed", "symbols"):
         style = "observed"
     gray = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)

@@ -25,8 +25,8 @@ class UNetConfig:
         the picture itself at test time too (section 3.3). "batch" keeps running statistics: it is for
         larger batches, and can be folded into the convolutions at inference.
     upsampling: "transposed" is the published 4x4 transposed convolution at every stage. "mixed" keeps it for the
-        deep stages, which must lay out a face from a single pixel, and doubles bilinearly before a 3x3
-        convolution at the others, which leaves no checkerboard (Odena et al., Distill 2016).
+        three innermost stages, which must lay out a picture from a single pixel, and doubles bilinearly before a
+        3x3 convolution at the others, which leaves no checkerboard (Odena et al., Distill 2016).
     refine_channels: the last decoder stage keeps this many channels and sees the source picture once more
         at full resolution before it paints; 0 is the published single transposed convolution.
     """
@@ -159,7 +159,7 @@ class UNetGenerator(nn.Module):
                 channels[i] if i == last else 2 * channels[i],
                 channels[i - 1],
                 config,
-                transposed=config.upsampling == "transposed" or channels[i] == channels[i - 1],
+                transposed=config.upsampling == "transposed" or last - i < 3,
                 dropout=last - i < 3,
             )
             for i in range(last, 0, -1)

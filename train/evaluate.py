@@ -82,7 +82,7 @@ def evaluate_sketch2face(predictor: Pix2PixPredictor, data: Path, out: Path, dra
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m train.evaluate", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, prog="python -m train.evaluate", description=__doc__.split("\n\n")[0])
     parser.add_argument("task", choices=["sketch2face"])
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with val/")

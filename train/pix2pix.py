@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from gan_core import checkpoint
+from gan_core.checkpoint import CheckpointError
 from gan_core.image import PictureError, open_picture, tile, to_pictures, to_tensor
 from gan_core.lineart import draw_like_a_hand, draw_lines
 from gan_core.losses import discriminator_loss, feature_matching_loss, generator_loss
@@ -28,18 +29,24 @@ from train.run import EMA, RunError, RunFolder, add_options, autocast, batches, 
 
 @dataclass(frozen=True)
 class Pix2PixConfig:
-    """Everything that decides what a run computes. The defaults are the published recipe (section 3.3, 6.2)."""
+    """Everything that decides what a run computes. The defaults are the published recipe (section 3.3, 6.2).
+
+    fade_ink: share of dark pixels in the source below which the discriminator's say fades, down to none for
+        empty paper. What is not drawn has no right answer: there the model shall be calm rather than inventive.
+    """
 
     generator: UNetConfig = field(default_factory=UNetConfig)
     discriminator: PatchGANConfig = field(default_factory=PatchGANConfig)
     epochs: int = 200
     batch_size: int = 1
     learning_rate: float = 2e-4
+    learning_rate_d: float = 2e-4
     beta1: float = 0.5
     beta2: float = 0.999
     adversarial: str = "bce"
     l1_weight: float = 100.0
     feature_weight: float = 0.0
+    fade_ink: float = 0.0
     ema: float = 0.0
     zoom: float = 1.0
     seed: int = 0
@@ -62,9 +69,11 @@ PRESETS: dict[str, dict[str, Pix2PixConfig]] = {
             discriminator=PatchGANConfig(source_channels=1, base_channels=32),
             epochs=30,
             batch_size=4,
+            learning_rate_d=1e-4,
             adversarial="least_squares",
             l1_weight=20.0,
             feature_weight=10.0,
+            fade_ink=0.02,
             ema=0.999,
             zoom=0.72,
         ),
@@ -90,16 +99,16 @@ class Training:
         self.generator = UNetGenerator(config.generator).to(device, memory_format=torch.channels_last)
         self.discriminator = PatchDiscriminator(config.discriminator).to(device, memory_format=torch.channels_last)
         self.ema = EMA(self.generator, config.ema)
-        adam = dict(lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True)
-        self.optimizer_g = torch.optim.Adam(self.generator.parameters(), **adam)
-        self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), **adam)
+        adam = dict(betas=(config.beta1, config.beta2), fused=True)
+        self.optimizer_g = torch.optim.Adam(self.generator.parameters(), config.learning_rate, **adam)
+        self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), config.learning_rate_d, **adam)
 
     def train_step(self, source: Tensor, target: Tensor) -> dict[str, Tensor]:
         """One step on a batch: source `(N, C, H, W)`, target `(N, 3, H, W)`, in [-1, 1]."""
         config = self.config
-        for optimizer in (self.optimizer_g, self.optimizer_d):
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * linear_decay(self.step, self.total_steps)
+        decay = linear_decay(self.step, self.total_steps)
+        self.optimizer_g.param_groups[0]["lr"] = config.learning_rate * decay
+        self.optimizer_d.param_groups[0]["lr"] = config.learning_rate_d * decay
 
         with autocast(self.device, config.precision):
             fake = self.generator(source)
@@ -115,7 +124,7 @@ class Training:
         # Generator: fool the discriminator, and stay close to the target.
         self.discriminator.requires_grad_(False)
         with autocast(self.device, config.precision):
-            fake_features = self.discriminator.features(source, fake)
+            fake_features = self.discriminator.features(source, fade_gradient(fake, source, config.fade_ink))
         loss_gan = generator_loss(fake_features[-1].float(), config.adversarial)
         loss_l1 = (fake.float() - target).abs().mean()
         loss_g = loss_gan + config.l1_weight * loss_l1
@@ -131,6 +140,18 @@ class Training:
         self.ema.update(self.generator, self.step)
         self.step += 1
         return {name: loss.detach() for name, loss in losses.items()}
+
+    def start_from(self, loaded: checkpoint.Checkpoint) -> str:
+        """Takes over the weights of a checkpoint that fit, for fine-tuning. Returns what was taken, in words."""
+        counts = []
+        for name in ("generator", "discriminator"):
+            network, weights = getattr(self, name), loaded.weights.get(name, {})
+            own = network.state_dict()
+            fitting = {key: value for key, value in weights.items() if key in own and own[key].shape == value.shape}
+            network.load_state_dict(own | fitting)
+            counts.append(f"{len(fitting)} of {len(own)} tensors of the {name}")
+        self.ema = EMA(self.generator, self.config.ema)
+        return " and ".join(counts)
 
     def _parts(self) -> dict:
         return {
@@ -156,6 +177,14 @@ class Training:
         torch.set_rng_state(state["rng"])
         if "cuda_rng" in state and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+
+
+def fade_gradient(fake: Tensor, source: Tensor, fade_ink: float) -> Tensor:
+    """The same pictures; their gradient shrinks with the ink of their source, once it is below fade_ink."""
+    if not fade_ink:
+        return fake
+    ink = (source < 0).float().mean(dim=(1, 2, 3), keepdim=True)  # (N, 1, 1, 1)
+    return torch.lerp(fake.detach(), fake, (ink / fade_ink).clamp(max=1).to(fake.dtype))
 
 
 def fixed_drawings(data: Path, config: Pix2PixConfig, count: int = 8) -> tuple[Tensor, Tensor]:
@@ -199,6 +228,7 @@ def train(
     run: RunFolder,
     *,
     resume: bool = False,
+    init: Path | None = None,
     stop_at: int | None = None,
     sample_every: int = 500,
     save_every: int = 500,
@@ -211,6 +241,8 @@ def train(
     dataset = open_dataset(data, "train", config)
     total = config.epochs * EpochBatches(len(dataset), config.batch_size).steps_per_epoch
     training = Training(config, total, device)
+    if init and not resume:
+        print(f"Starting from {init}: {training.start_from(checkpoint.load(init, task))}.")
     if resume:
         training.load_state_dict(run.load_state())
         run.trim_log(training.step)
@@ -253,7 +285,7 @@ def train(
             run.save_state(training.state_dict())
             facts = {"recipe": asdict(config), "steps": step, "images": step * config.batch_size}
             facts["images_per_second"] = round((step - before) * config.batch_size / (time.perf_counter() - started), 2)
-            facts["data"] = f"{len(dataset)} pictures"
+            facts |= {"data": f"{len(dataset)} pictures", "init": init and init.name}
             networks = {"generator": training.ema.module, "discriminator": training.discriminator}
             checkpoint.save(run.path / f"{task}.safetensors", task, networks, facts)
         if step >= end:
@@ -265,12 +297,13 @@ def train(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m train.pix2pix", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, prog="python -m train.pix2pix", description=__doc__.split("\n\n")[0])
     parser.add_argument("task", choices=sorted(PRESETS))
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with train/ and val/")
     parser.add_argument("--preset", default="best", choices=("paper", "best"))
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: the next number under runs/)")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run, exactly")
+    parser.add_argument("--init", type=Path, metavar="FILE", help="fine-tune: start from the weights of a checkpoint")
     parser.add_argument("--stop-at", type=int, metavar="STEP", help="stop here; the rate still decays towards --epochs")
     parser.add_argument("--sample-every", type=int, default=500, metavar="STEPS")
     parser.add_argument("--save-every", type=int, default=500, metavar="STEPS")
@@ -282,7 +315,7 @@ def main(arguments: list[str] | None = None) -> None:
     overrides = given_options(options, Pix2PixConfig)
     loop = {
         name: getattr(options, name)
-        for name in ("stop_at", "sample_every", "save_every", "workers", "device", "tensorboard")
+        for name in ("init", "stop_at", "sample_every", "save_every", "workers", "device", "tensorboard")
     }
     try:
         list_pictures(options.data / "train")

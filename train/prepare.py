@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import astuple
 from functools import partial
 from multiprocessing import get_context
@@ -98,9 +99,12 @@ def prepare_faces(photos: Path, out: Path, val_share: float = 0.05, pairs: int =
     done = {record["photo"] for record in records}
     todo = [path for path in files if str(path.relative_to(photos)) not in done]
     work = partial(prepare_face, photos=photos, out=out, val_share=val_share, pairs=pairs)
+    workers = min(workers or os.cpu_count() or 1, len(todo))
     # Spawned, not forked: a forked worker would inherit the locks of OpenCV's threads, and hang.
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool, open(out / DONE, "a") as log:
-        for record in tqdm(pool.map(work, todo, chunksize=4), total=len(todo), unit="photo", disable=not todo):
+    pool = ProcessPoolExecutor(workers, get_context("spawn")) if workers > 1 else None
+    with pool or nullcontext(), open(out / DONE, "a") as log:
+        results = pool.map(work, todo, chunksize=4) if pool else map(work, todo)
+        for record in tqdm(results, total=len(todo), unit="photo", disable=not todo):
             log.write(json.dumps(record) + "\n")
             log.flush()
             records.append(record)
@@ -134,7 +138,7 @@ def contact_sheet(out: Path, records: list[dict], count: int = 8) -> Image.Image
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m train.prepare", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, prog="python -m train.prepare", description=__doc__.split("\n\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     faces = commands.add_parser("faces", help="photos of people -> framed faces for sketch2face")
     faces.add_argument("photos", type=Path, metavar="PHOTOS", help="folder of photos, subfolders included")

@@ -119,6 +119,8 @@ def batches(
         multiprocessing_context="spawn" if workers else None,
         pin_memory=device.type == "cuda",
         prefetch_factor=4 if workers else None,
+        # Its own dice: the loader throws them once when it starts, and a resumed run starts it again.
+        generator=torch.Generator(),
     )
     for batch in loader:
         yield [x.to(device, non_blocking=True).to(memory_format=torch.channels_last) for x in batch]

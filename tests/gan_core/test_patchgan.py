@@ -73,7 +73,13 @@ def test_the_features_end_with_the_logits(discriminator, patchgan_config):
     with torch.inference_mode():
         features = discriminator.features(source, target)
         assert torch.equal(features[-1], discriminator(source, target))
-    assert [tuple(f.shape[1:]) for f in features] == [(4, 128, 128), (8, 64, 64), (16, 32, 32), (32, 31, 31), (1, 30, 30)]
+    assert [tuple(f.shape[1:]) for f in features] == [
+        (4, 128, 128),
+        (8, 64, 64),
+        (16, 32, 32),
+        (32, 31, 31),
+        (1, 30, 30),
+    ]
 
 
 def test_spectral_norm_bounds_every_convolution():
@@ -82,7 +88,9 @@ def test_spectral_norm_bounds_every_convolution():
     with torch.no_grad():
         for _ in range(30):  # each pass is one step of the power iteration
             net(torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 32))
-    norms = [torch.linalg.matrix_norm(m.weight.detach().flatten(1), 2) for m in net.modules() if isinstance(m, nn.Conv2d)]
+    norms = [
+        torch.linalg.matrix_norm(m.weight.detach().flatten(1), 2) for m in net.modules() if isinstance(m, nn.Conv2d)
+    ]
     assert len(norms) == 5
     assert all(norm == pytest.approx(1, abs=0.05) for norm in norms)
 

@@ -217,7 +217,7 @@ def test_a_checkpoint_without_a_discriminator_predicts(generator, doodle, tmp_pa
 
 def test_a_checkpoint_for_no_task_of_this_house_is_refused(generator, discriminator, tmp_path):
     checkpoint.save(tmp_path / "x.safetensors", "text2song", {"generator": generator})
-    with pytest.raises(CheckpointError, match="text2song.*sketch2face"):
+    with pytest.raises(CheckpointError, match=r"text2song.*sketch2face"):
         Pix2PixPredictor.from_checkpoint(tmp_path / "x.safetensors")
     checkpoint.save(tmp_path / "y.safetensors", "sketch2face", {"discriminator": discriminator})
     with pytest.raises(CheckpointError, match="holds no generator"):

@@ -7,7 +7,12 @@ from torch import nn
 from gan_core.unet import Down, UNetConfig, UNetGenerator, Up
 
 # Every pair of norm and upsampling that can be trained on 256x256.
-KINDS = [("instance", "transposed", 0), ("batch", "transposed", 0), ("batch", "mixed", 4), ("instance", "transposed", 4)]
+KINDS = [
+    ("instance", "transposed", 0),
+    ("batch", "transposed", 0),
+    ("batch", "mixed", 4),
+    ("instance", "transposed", 4),
+]
 
 
 def small(**changes) -> UNetConfig:
@@ -16,7 +21,9 @@ def small(**changes) -> UNetConfig:
 
 def shapes_of(stages: nn.ModuleList, network: UNetGenerator, source: torch.Tensor) -> list[tuple[int, ...]]:
     shapes = []
-    hooks = [stage.register_forward_hook(lambda _, __, output: shapes.append(tuple(output.shape[1:]))) for stage in stages]
+    hooks = [
+        stage.register_forward_hook(lambda _, __, output: shapes.append(tuple(output.shape[1:]))) for stage in stages
+    ]
     with torch.inference_mode():
         network.eval()(source)
     for hook in hooks:

@@ -51,7 +51,7 @@ def test_what_is_left_over_gets_its_turn_in_another_epoch():
 
 
 def test_fewer_pictures_than_a_batch_name_the_option():
-    with pytest.raises(DataError, match="3 pictures.*batch of 4.*--batch-size"):
+    with pytest.raises(DataError, match=r"3 pictures.*batch of 4.*--batch-size"):
         EpochBatches(3, 4)
 
 
@@ -63,7 +63,11 @@ def test_pictures_are_found_in_all_folders_and_sorted(tmp_path, photo):
     for name in ("b/2.PNG", "a.jpg", "b/1.webp"):
         photo.resize((8, 8)).save(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no picture")
-    assert [path.relative_to(tmp_path).as_posix() for path in list_pictures(tmp_path)] == ["a.jpg", "b/1.webp", "b/2.PNG"]
+    assert [path.relative_to(tmp_path).as_posix() for path in list_pictures(tmp_path)] == [
+        "a.jpg",
+        "b/1.webp",
+        "b/2.PNG",
+    ]
 
 
 def test_a_folder_that_is_missing_or_empty_is_named(tmp_path):
@@ -226,13 +230,13 @@ def test_partners_may_have_different_formats(pairs, portrait):
 @pytest.mark.parametrize("lonely", ["source/1.png", "target/1.png"])
 def test_a_picture_without_partner_is_named(pairs, lonely):
     (pairs / lonely).unlink()
-    with pytest.raises(DataError, match="1 picture.*without a partner.*such as 1"):
+    with pytest.raises(DataError, match=r"1 picture.*without a partner.*such as 1"):
         PairFolder(pairs)
 
 
 def test_partners_of_different_sizes_name_both(pairs):
     Image.new("RGB", (32, 64)).save(pairs / "source" / "0.png")
-    with pytest.raises(DataError, match="32x64, its target 64x64. Scale both"):
+    with pytest.raises(DataError, match=r"32x64, its target 64x64. Scale both"):
         PairFolder(pairs)[0, 0]
 
 

@@ -1,17 +1,20 @@
 import json
-from dataclasses import replace
+import re
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 
 from gan_core import Pix2PixPredictor, checkpoint
-from gan_core.lineart import random_doodle
+from gan_core.image import to_tensor
+from gan_core.lineart import draw_lines, random_doodle
+from gan_core.losses import discriminator_loss
 from gan_core.patchgan import PatchGANConfig
 from gan_core.unet import UNetConfig
 from train import pix2pix
 from train.data import DataError
-from train.pix2pix import PRESETS, Pix2PixConfig, Training, main, train
+from train.pix2pix import PRESETS, Pix2PixConfig, Training, fade_gradient, main, train
 from train.run import RunError, RunFolder
 
 CPU = torch.device("cpu")
@@ -78,16 +81,16 @@ def test_a_resumed_run_ends_as_if_it_had_never_stopped(data, config, new_run):
     assert list(losses(straight)) == [1, 2, 3, 4, 5, 6]
 
 
-def test_the_learning_rate_of_a_resumed_run_is_that_of_its_step(data, config, new_run):
-    rates = {}
-    for name, stop in (("straight", None), ("broken", 4)):
-        run = new_run(name)
-        training = go(data, config, run, save_every=1, stop_at=stop)
-        rates[name] = training.optimizer_g.param_groups[0]["lr"]
-    assert rates["straight"] == pytest.approx(2e-4 * 2 * (1 - 5 / 6))
-    assert rates["broken"] == pytest.approx(2e-4)
-    training = go(data, config, run, resume=True, stop_at=5)
-    assert training.optimizer_d.param_groups[0]["lr"] == pytest.approx(2e-4 * 2 * (1 - 4 / 6))
+def rates(training: Training) -> tuple[float, float]:
+    return training.optimizer_g.param_groups[0]["lr"], training.optimizer_d.param_groups[0]["lr"]
+
+
+def test_the_learning_rates_of_a_resumed_run_are_those_of_its_step(data, config, new_run):
+    """Six steps: constant up to half of them, then down; the rates are those that the last step was made with."""
+    run, slower = new_run("run"), replace(config, learning_rate=0.3, learning_rate_d=0.1)
+    assert rates(go(data, slower, run, stop_at=4)) == pytest.approx((0.3, 0.1))
+    assert rates(go(data, slower, run, resume=True, stop_at=5)) == pytest.approx((0.3 * 2 / 3, 0.1 * 2 / 3))
+    assert rates(go(data, slower, run, resume=True)) == pytest.approx((0.3 / 3, 0.1 / 3))
 
 
 def test_what_was_logged_after_the_last_save_is_dropped_on_resume(data, config, new_run):
@@ -121,34 +124,35 @@ def batch(n: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("feature_weight", [0.0, 10.0])
 def test_a_step_changes_every_weight_of_both_networks(config, adversarial, feature_weight):
     training = Training(replace(config, adversarial=adversarial, feature_weight=feature_weight), 10, CPU)
-    before = {name: {k: v.clone() for k, v in training.state_dict()[name].items()} for name in ("generator", "discriminator")}
+    before = {
+        name: {k: v.clone() for k, v in training.state_dict()[name].items()} for name in ("generator", "discriminator")
+    }
     result = training.train_step(*batch())
     assert result.keys() == {"d", "gan", "l1"} | ({"features"} if feature_weight else set())
     for name, weights in before.items():
-        # Biases of a layer before a norm have no effect, and are not there; so nothing may stand still.
         still = [key for key, value in getattr(training, name).named_parameters() if torch.equal(value, weights[key])]
         assert not still, name
 
 
 def test_the_generator_step_leaves_the_discriminator_alone(config):
-    """The discriminator's gradients after a step are those of its own loss, of real and generated pairs."""
-    training = Training(replace(config, learning_rate=0.0), 10, CPU)
+    """After a whole step its gradients are still those of its own loss, and nothing of the generator's."""
+    calm = replace(config.generator, dropout=0.0)
+    training = Training(replace(config, generator=calm, learning_rate=0.0, learning_rate_d=0.0), 10, CPU)
     source, target = batch()
     training.train_step(source, target)
-    after = [p.grad.clone() for p in training.discriminator.parameters()]
-    training.train_step(source, target)
-    assert all(p.requires_grad for p in training.discriminator.parameters())
-    assert all(p.grad.shape == g.shape for p, g in zip(training.discriminator.parameters(), after))
-    assert all(p.grad.abs().sum() < 100 * g.abs().sum() + 1e-3 for p, g in zip(training.discriminator.parameters(), after))
+    fake = training.generator(source).detach()
+    logits = training.discriminator(source, target), training.discriminator(source, fake)
+    parameters = list(training.discriminator.parameters())
+    own = torch.autograd.grad(discriminator_loss(*logits, config.adversarial), parameters)
+    assert all(torch.allclose(p.grad, expected, rtol=1e-3, atol=1e-6) for p, expected in zip(parameters, own))
+    assert all(p.requires_grad for p in parameters), "the next step must be able to train it"
 
 
 def test_one_picture_can_be_learnt_by_heart(config, portrait):
-    from gan_core.image import to_tensor
-    from gan_core.lineart import draw_lines
-
-    photo = portrait(0)
+    photo = portrait(0, 64)
     source, target = to_tensor(draw_lines(photo)).expand(2, -1, -1, -1), to_tensor(photo).expand(2, -1, -1, -1)
-    training = Training(replace(config, learning_rate=2e-3, l1_weight=100.0), 10_000, CPU)
+    small = replace(config, generator=replace(config.generator, depth=5), learning_rate=2e-3, l1_weight=100.0)
+    training = Training(small, 10_000, CPU)
     l1 = [float(training.train_step(source, target)["l1"]) for _ in range(40)]
     assert np.mean(l1[-5:]) < 0.6 * np.mean(l1[:3])
 
@@ -192,7 +196,9 @@ def test_pairs_on_disk_can_be_trained_on(tmp_path, config, new_run, portrait):
 
 def test_a_generator_for_rgb_can_be_trained_on_drawings(data, config, new_run):
     networks = {
-        "generator": replace(config.generator, in_channels=3, norm="instance", upsampling="transposed", refine_channels=0),
+        "generator": replace(
+            config.generator, in_channels=3, norm="instance", upsampling="transposed", refine_channels=0
+        ),
         "discriminator": replace(config.discriminator, source_channels=3),
     }
     assert go(data, replace(config, **networks, batch_size=1), new_run("run"), stop_at=1).step == 1
@@ -211,7 +217,7 @@ def test_losses_that_explode_stop_the_run_and_the_last_good_state_is_kept(
 
     monkeypatch.setattr(Training, "train_step", explode)
     run = new_run("run")
-    with pytest.raises(RunError, match="nan.*lower --learning-rate"):
+    with pytest.raises(RunError, match=r"nan.*lower --learning-rate"):
         go(data, config, run, save_every=save_every)
     state = run.load_state()
     assert state["step"] == last_good
@@ -222,7 +228,7 @@ def test_losses_that_explode_stop_the_run_and_the_last_good_state_is_kept(
 
 
 def test_fewer_pictures_than_a_batch_are_an_error_and_no_finished_run(data, config, new_run):
-    with pytest.raises(DataError, match="4 pictures.*batch of 5.*--batch-size"):
+    with pytest.raises(DataError, match=r"4 pictures.*batch of 5.*--batch-size"):
         go(data, replace(config, batch_size=5), new_run("run"))
 
 
@@ -245,8 +251,6 @@ def test_a_preset_fits_together_and_survives_its_run_folder(task, preset):
     config = PRESETS[task][preset]
     assert config.generator.in_channels == config.discriminator.source_channels
     assert config.generator.out_channels == config.discriminator.target_channels
-    from dataclasses import asdict
-
     assert Pix2PixConfig.from_dict(json.loads(json.dumps(asdict(config)))) == config
 
 
@@ -327,7 +331,41 @@ def test_a_broken_photo_ends_the_command_with_its_name(command, data, tmp_path):
         command("--out", tmp_path / "run")
 
 
-def test_a_typo_in_an_option_is_refused(command, capsys):
+@pytest.mark.parametrize("arguments", [("--epochs", "many"), ("--precision", "float32", "--learnin-rate", "1")])
+def test_a_typo_in_an_option_is_refused_before_a_run_folder_is_made(command, tmp_path, arguments, capsys):
     with pytest.raises(SystemExit):
-        command("--learning-rat", "1e-4x")
-    assert "invalid float value" in capsys.readouterr().err
+        command("--out", tmp_path / "run", *arguments)
+    assert re.search("--epochs: invalid int value|unrecognized arguments: --learnin-rate", capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()
+
+
+def test_fine_tuning_from_what_is_no_checkpoint_ends_the_command_with_a_message(command, tmp_path):
+    with pytest.raises(SystemExit, match="error: there is no checkpoint"):
+        command("--out", tmp_path / "run", "--init", tmp_path / "gone.safetensors")
+
+
+# --- fine-tuning and calm
+
+
+def test_fine_tuning_starts_from_the_weights_that_fit(data, config, new_run, capsys):
+    first = new_run("first")
+    go(data, config, first)
+    file = first.path / "sketch2face.safetensors"
+    wider = replace(config, generator=replace(config.generator, refine_channels=8))
+    tuned = go(data, replace(wider, learning_rate=0.0), new_run("second"), init=file, stop_at=1)
+    assert "tensors of the generator" in capsys.readouterr().out
+    weights = checkpoint.load(file).weights["generator"]
+    assert torch.equal(tuned.generator.state_dict()["downs.3.1.weight"], weights["downs.3.1.weight"])
+    assert tuned.generator.paint.refine[0].weight.shape != weights["paint.refine.0.weight"].shape
+
+
+def test_the_discriminator_has_no_say_over_empty_paper():
+    fake = torch.zeros(3, 3, 8, 8, requires_grad=True)
+    source = torch.ones(3, 1, 8, 8)
+    source[1, :, 0, :2] = -1  # 2 of 64 pixels
+    source[2, :, :4] = -1
+    faded = fade_gradient(fake, source, fade_ink=4 / 64)
+    assert torch.equal(faded, fake)
+    faded.sum().backward()
+    assert fake.grad.mean(dim=(1, 2, 3)).tolist() == pytest.approx([0.0, 0.5, 1.0])
+    assert fade_gradient(fake, source, fade_ink=0.0) is fake
