@@ -1,6 +1,6 @@
 """The web app. Draw a line, see a face.
 
-    python app.py [--checkpoints DIR] [--host HOST] [--port PORT]
+python app.py [--checkpoints DIR] [--host HOST] [--port PORT]
 """
 
 import argparse
@@ -88,7 +88,9 @@ class LiveBoard(gr.HTML):
     def examples(self, request=None) -> list[dict]:
         """Called by the page once: drawings to start from."""
         files = sorted(self.example_folder.glob("*.png"))
-        return [{"name": file.stem.replace("_", " "), "drawing": to_data_url(open_picture(file), "PNG")} for file in files]
+        return [
+            {"name": file.stem.replace("_", " "), "drawing": to_data_url(open_picture(file), "PNG")} for file in files
+        ]
 
 
 def heat_map(realism: Image.Image) -> Image.Image:
@@ -105,7 +107,9 @@ def sketch_tab(predictor: Pix2PixPredictor) -> None:
     with gr.Column(elem_id="sketch-actions"):
         with gr.Row():
             surprise = gr.Button("Surprise me", elem_id="surprise", min_width=100)
-            upload = gr.UploadButton("Start from a photo", file_types=["image"], type="binary", elem_id="upload", min_width=100)
+            upload = gr.UploadButton(
+                "Start from a photo", file_types=["image"], type="binary", elem_id="upload", min_width=100
+            )
         detail = gr.Slider(0, 1, 0.5, step=0.05, label="Detail of the lines", visible=False, elem_id="detail")
 
     def surprise_me():
@@ -135,7 +139,8 @@ def sketch_tab(predictor: Pix2PixPredictor) -> None:
 def missing_tab(task: Task, error: CheckpointError) -> None:
     """The tab of a task without a usable checkpoint: what is wrong, and how to get one."""
     gr.Markdown(
-        f"### This model is not here yet\n\n{error}.\n\nTrain it on pictures of your own:\n\n```bash\n{task.how_to_train}\n```",
+        f"### This model is not here yet\n\n{error}.\n\n"
+        f"Train it on pictures of your own:\n\n```bash\n{task.how_to_train}\n```",
         elem_id=f"missing-{task.name}",
     )
 
@@ -143,7 +148,10 @@ def missing_tab(task: Task, error: CheckpointError) -> None:
 def create_demo(checkpoints: Path = ASSETS / "checkpoints") -> gr.Blocks:
     """Builds the page. checkpoints: a folder with `<task>.safetensors`, such as a run folder of train."""
     with gr.Blocks(title="Draw a line, see a face") as demo:
-        gr.Markdown("# Draw a line, see a face\nNobody here is real: a small network makes the person up while you draw.", elem_id="title")
+        gr.Markdown(
+            "# Draw a line, see a face\nNobody here is real: a small network makes the person up while you draw.",
+            elem_id="title",
+        )
         with gr.Tab(TASKS["sketch2face"].title):
             try:
                 predictor = Pix2PixPredictor.from_checkpoint(Path(checkpoints) / "sketch2face.safetensors")

@@ -56,7 +56,9 @@ def save(path: str | Path, task: str, networks: dict[str, nn.Module], facts: dic
     """Writes networks (each with a `config`) to one file; the file appears whole or not at all."""
     path = Path(path)
     weights = {
-        f"{name}.{key}": value.detach().to("cpu", torch.float16 if value.is_floating_point() else value.dtype).contiguous()
+        f"{name}.{key}": value.detach()
+        .to("cpu", torch.float16 if value.is_floating_point() else value.dtype)
+        .contiguous()
         for name, network in networks.items()
         for key, value in network.state_dict().items()
     }
@@ -81,7 +83,7 @@ def load(path: str | Path, task: str | None = None) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, the file is no dict
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
             f"{path} is damaged or is no safetensors file ({error}). Fetch it again, or train it again."

@@ -193,7 +193,9 @@ def wobble(lines: list[Polyline], rng: np.random.Generator) -> list[Polyline]:
     """An unsteady hand: a smooth random field of displacements, and the whole drawing slightly off."""
     slow = rng.normal(0, rng.uniform(0, 2.2), (4, 4, 2))
     fast = rng.normal(0, rng.uniform(0, 0.9), (16, 16, 2))
-    field = sum(cv2.resize(noise.astype(np.float32), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC) for noise in (slow, fast))
+    field = sum(
+        cv2.resize(noise.astype(np.float32), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC) for noise in (slow, fast)
+    )
     scale = rng.uniform(0.985, 1.015, 2)
     moved = []
     for line in lines:
@@ -320,7 +322,8 @@ def _brows(rng: np.random.Generator) -> list[np.ndarray]:
     above, bend, tilt = rng.uniform(0.24, 0.42), rng.uniform(0, 0.12), rng.uniform(-0.08, 0.08)
     u = np.linspace(-0.27, 0.27, 7)
     return [
-        np.stack([side * 0.5 + u, -above - bend * (1 - (u / 0.27) ** 2) + side * tilt * u * 4], axis=1) for side in (-1, 1)
+        np.stack([side * 0.5 + u, -above - bend * (1 - (u / 0.27) ** 2) + side * tilt * u * 4], axis=1)
+        for side in (-1, 1)
     ]
 
 
@@ -347,7 +350,9 @@ def _mouth(rng: np.random.Generator, v: float) -> list[np.ndarray]:
         return [np.array([(-width, v), (0, v + rng.normal(0, 0.04)), (width, v)])]
     if kind == "open":
         shapes = [arc((0, v), (width, depth), 0, 360)]
-        return shapes + [np.array([(-width, v), (width, v)])] if rng.random() < 0.5 else shapes
+        if rng.random() < 0.5:
+            shapes.append(np.array([(-width, v), (width, v)]))
+        return shapes
     u = np.linspace(-width, width, 9)
     upper = v - depth * 0.6 * (1 - (u / width) ** 2) + 0.05 * np.exp(-((u / 0.1) ** 2))
     lower = v + depth * (1 - (u / width) ** 2)
@@ -372,7 +377,10 @@ def _hair(rng: np.random.Generator, width: float, top: float, middle: float) -> 
     if kind == "long":
         down = rng.uniform(1.2, 2.4)
         sides = [np.array([(s * width * over, middle), (s * width * over * 1.1, down)]) for s in (-1, 1)]
-        parting = np.array([(rng.uniform(-0.4, 0.4), -top), (-width * 0.85, 0.0)]), np.array([(0, -top), (width * 0.85, 0.0)])
+        parting = (
+            np.array([(rng.uniform(-0.4, 0.4), -top), (-width * 0.85, 0.0)]),
+            np.array([(0, -top), (width * 0.85, 0.0)]),
+        )
         return [crown, *sides, *parting]
     angles = np.radians(rng.uniform(185, 355, 40))
     radii = rng.uniform(0.75, 1.15, 40)[:, None]

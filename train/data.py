@@ -106,7 +106,9 @@ class PairFolder(Dataset):
         sources = {path.stem: path for path in list_pictures(folder / "source")}
         odd = sorted(targets.keys() ^ sources.keys())
         if odd:
-            raise DataError(f"{folder}: {len(odd)} picture(s) without a partner in source/ or target/, such as {odd[0]}.")
+            raise DataError(
+                f"{folder}: {len(odd)} picture(s) without a partner in source/ or target/, such as {odd[0]}."
+            )
         self.files = [(sources[name], targets[name]) for name in sorted(targets)]
 
     def __len__(self) -> int:

@@ -61,13 +61,20 @@ def evaluate_sketch2face(predictor: Pix2PixPredictor, data: Path, out: Path, dra
     """Writes `contact_sheet.jpg` (and `drawings.jpg`) to out. Returns the figures."""
     photos = [open_picture(path) for path in list_pictures(data / "val")]
     if any(photo.size != (SIZE, SIZE) for photo in photos):
-        raise DataError(f"{data / 'val'} holds photos that are not {SIZE}x{SIZE}. Run `python -m train.prepare faces` first.")
+        raise DataError(
+            f"{data / 'val'} holds photos that are not {SIZE}x{SIZE}. Run `python -m train.prepare faces` first."
+        )
     sources = [draw_lines(photo) for photo in photos]
     generated = predict_all(predictor, sources)
     figures = {"pictures": len(photos)} | compare(generated, photos)
     figures |= {"face_rate": face_rate(generated), "face_rate_real": face_rate(photos)}
     chosen = np.linspace(0, len(photos) - 1, min(24, len(photos))).astype(int)
-    rows = [pictures[i] for first in range(0, len(chosen), 8) for pictures in (sources, generated, photos) for i in chosen[first : first + 8]]
+    rows = [
+        pictures[i]
+        for first in range(0, len(chosen), 8)
+        for pictures in (sources, generated, photos)
+        for i in chosen[first : first + 8]
+    ]
     tile(rows, min(8, len(chosen))).save(out / "contact_sheet.jpg", quality=90)
     if drawings:
         sketches = [open_picture(path) for path in list_pictures(drawings)]
@@ -82,7 +89,9 @@ def evaluate_sketch2face(predictor: Pix2PixPredictor, data: Path, out: Path, dra
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(allow_abbrev=False, prog="python -m train.evaluate", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="python -m train.evaluate", description=__doc__.split("\n\n")[0]
+    )
     parser.add_argument("task", choices=["sketch2face"])
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with val/")

@@ -54,7 +54,10 @@ class Pix2PixConfig:
 
     @classmethod
     def from_dict(cls, options: dict) -> "Pix2PixConfig":
-        networks = {"generator": UNetConfig(**options["generator"]), "discriminator": PatchGANConfig(**options["discriminator"])}
+        networks = {
+            "generator": UNetConfig(**options["generator"]),
+            "discriminator": PatchGANConfig(**options["discriminator"]),
+        }
         return cls(**options | networks)
 
 
@@ -99,7 +102,7 @@ class Training:
         self.generator = UNetGenerator(config.generator).to(device, memory_format=torch.channels_last)
         self.discriminator = PatchDiscriminator(config.discriminator).to(device, memory_format=torch.channels_last)
         self.ema = EMA(self.generator, config.ema)
-        adam = dict(betas=(config.beta1, config.beta2), fused=True)
+        adam = {"betas": (config.beta1, config.beta2), "fused": True}
         self.optimizer_g = torch.optim.Adam(self.generator.parameters(), config.learning_rate, **adam)
         self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), config.learning_rate_d, **adam)
 
@@ -257,7 +260,9 @@ def train(
 
         writer = SummaryWriter(run.path / "tensorboard")
 
-    progress = tqdm(total=end * config.batch_size, initial=training.step * config.batch_size, unit="image", smoothing=0.05)
+    progress = tqdm(
+        total=end * config.batch_size, initial=training.step * config.batch_size, unit="image", smoothing=0.05
+    )
     started, before = time.perf_counter(), training.step
     for source, target in batches(dataset, config.batch_size, config.seed, training.step, workers, device):
         losses = training.train_step(as_input(source, config.generator), target)
@@ -297,7 +302,9 @@ def train(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(allow_abbrev=False, prog="python -m train.pix2pix", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="python -m train.pix2pix", description=__doc__.split("\n\n")[0]
+    )
     parser.add_argument("task", choices=sorted(PRESETS))
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with train/ and val/")
     parser.add_argument("--preset", default="best", choices=("paper", "best"))
@@ -309,7 +316,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--save-every", type=int, default=500, metavar="STEPS")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw line art")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--tensorboard", action="store_true", help="log to RUN/tensorboard too (pip install tensorboard)")
+    parser.add_argument(
+        "--tensorboard", action="store_true", help="log to RUN/tensorboard too (pip install tensorboard)"
+    )
     add_options(parser.add_argument_group("recipe (overrides the preset)"), Pix2PixConfig)
     options = parser.parse_args(arguments)
     overrides = given_options(options, Pix2PixConfig)
@@ -330,7 +339,7 @@ def main(arguments: list[str] | None = None) -> None:
             run = RunFolder.create(options.out, options.task, {"task": options.task, "config": asdict(config)})
         print(f"Run folder: {run.path}")
         train(options.data, options.task, config, run, resume=bool(options.resume), **loop)
-    except (DataError, PictureError, RunError) as error:
+    except (CheckpointError, DataError, PictureError, RunError) as error:
         raise SystemExit(f"error: {error}") from error
     except KeyboardInterrupt:
         raise SystemExit(f"Interrupted. Go on with --resume {run.path}") from None

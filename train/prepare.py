@@ -113,14 +113,17 @@ def prepare_faces(photos: Path, out: Path, val_share: float = 0.05, pairs: int =
     kept = [record for record in records if "skipped" not in record]
     (out / "skipped.txt").write_text("".join(f"{r['photo']}: {r['skipped']}\n" for r in skipped))
     if not kept:
-        raise DataError(f"none of the {len(files)} photos in {photos} shows a face; the reasons are in {out}/skipped.txt.")
+        raise DataError(
+            f"none of the {len(files)} photos in {photos} shows a face; the reasons are in {out}/skipped.txt."
+        )
     for split in ("train", "val"):
         layouts = {r["name"]: r["layout"] for r in kept if r["split"] == split and r["layout"]}
         if (out / split).is_dir():
             (out / split / LAYOUTS).write_text(json.dumps(layouts))
     contact_sheet(out, kept).save(out / "contact_sheet.png")
     counts = {split: sum(r["split"] == split for r in kept) for split in ("train", "val")}
-    print(f"{counts['train']} faces in {out / 'train'}, {counts['val']} in {out / 'val'}; look at {out / 'contact_sheet.png'}.")
+    print(f"{counts['train']} faces in {out / 'train'}, {counts['val']} in {out / 'val'}.")
+    print(f"Look at {out / 'contact_sheet.png'}.")
     if skipped:
         print(f"{len(skipped)} photo(s) skipped; the reasons are in {out / 'skipped.txt'}.")
 
@@ -138,12 +141,16 @@ def contact_sheet(out: Path, records: list[dict], count: int = 8) -> Image.Image
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(allow_abbrev=False, prog="python -m train.prepare", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="python -m train.prepare", description=__doc__.split("\n\n")[0]
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     faces = commands.add_parser("faces", help="photos of people -> framed faces for sketch2face")
     faces.add_argument("photos", type=Path, metavar="PHOTOS", help="folder of photos, subfolders included")
     faces.add_argument("out", type=Path, metavar="OUT")
-    faces.add_argument("--val", type=float, default=0.05, metavar="SHARE", help="held out, unless PHOTOS has train/ and val/")
+    faces.add_argument(
+        "--val", type=float, default=0.05, metavar="SHARE", help="held out, unless PHOTOS has train/ and val/"
+    )
     faces.add_argument("--pairs", type=int, default=0, metavar="N", help="write N drawings of each face as files too")
     faces.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
     options = parser.parse_args(arguments)

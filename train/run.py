@@ -35,7 +35,11 @@ class RunFolder:
         """A new folder: the given one, or the next number under runs/. Never one that holds a run already."""
         if path is None:
             runs = Path("runs")
-            taken = [int(p.name.rpartition("-")[2]) for p in runs.glob(f"{task}-[0-9]*") if p.name.rpartition("-")[2].isdigit()]
+            taken = [
+                int(p.name.rpartition("-")[2])
+                for p in runs.glob(f"{task}-[0-9]*")
+                if p.name.rpartition("-")[2].isdigit()
+            ]
             path = runs / f"{task}-{max(taken, default=0) + 1:03d}"
         if (path / "options.json").exists():
             raise RunError(f"{path} holds a run already. Go on with it by --resume {path}, or choose another --out.")
@@ -58,7 +62,11 @@ class RunFolder:
         """Drops what an interrupted run logged after its last saved state."""
         file = self.path / "log.jsonl"
         if file.is_file():
-            lines = [line for line in file.read_text().splitlines() if line.endswith("}") and json.loads(line)["step"] <= step]
+            lines = [
+                line
+                for line in file.read_text().splitlines()
+                if line.endswith("}") and json.loads(line)["step"] <= step
+            ]
             file.write_text("".join(line + "\n" for line in lines))
 
     def save_sample(self, picture: Image.Image, step: int) -> None:

@@ -8,11 +8,11 @@ import argparse
 import asyncio
 import os
 import platform
-import re
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -73,22 +73,27 @@ async def crowd(url: str, visitors: int, seconds: float) -> None:
             delays = []
             while (begin := time.perf_counter()) < end:
                 drawing = to_data_url(random_doodle(number), "PNG")
-                answer = await client.post(f"{url}gradio_api/component_server", json=body | {"data": {"drawing": drawing}})
+                answer = await client.post(
+                    f"{url}gradio_api/component_server", json=body | {"data": {"drawing": drawing}}
+                )
                 assert "picture" in answer.json(), answer.text[:200]
                 delays.append(time.perf_counter() - begin)
             return delays
 
         delays = await asyncio.gather(*map(visitor, range(visitors)))
-        counts = [len(d) / seconds for d in delays]
+        everyone = [delay for visitor_delays in delays for delay in visitor_delays]
+        rates = [len(visitor_delays) / seconds for visitor_delays in delays]
         print(
-            f"{visitors:2d} visitors drawing at once               {percentiles(sum(delays, []))}; "
-            f"each {min(counts):.1f} to {max(counts):.1f} pictures a second"
+            f"{visitors:2d} visitors drawing at once               {percentiles(everyone)}; "
+            f"each {min(rates):.1f} to {max(rates):.1f} pictures a second"
         )
 
 
 def memory(pid: int) -> str:
-    status = open(f"/proc/{pid}/status").read()
-    return f"{int(re.search(r'VmRSS:\s+(\d+)', status)[1]) / 1e6:.2f} GB"
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return f"{int(line.split()[1]) / 1e6:.2f} GB"
+    return "unknown"
 
 
 def main() -> None:
@@ -100,7 +105,9 @@ def main() -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}/"
     started = time.perf_counter()
-    server = subprocess.Popen([sys.executable, "app.py", "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        [sys.executable, "app.py", "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         draw_in_browser(url, started, options.strokes)
         for visitors in (1, 4, 10):

@@ -79,7 +79,9 @@ def test_a_finger_draws_on_a_phone_and_the_page_stays_where_it_is(visit):
     pen.settle()
     assert pen.ink() > 0
     assert pen.page.evaluate("window.scrollY") == 0
-    assert pen.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "the page is wider than the phone"
+    assert pen.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), (
+        "the page is wider than the phone"
+    )
     bottom = pen.page.locator(".pad-face").bounding_box()
     assert bottom["y"] + bottom["height"] <= 844, "drawing and face do not fit on one screen"
 
@@ -200,7 +202,6 @@ def test_the_board_says_when_the_server_is_gone_and_recovers(visit):
     pen.page.route("**/component_server**", lambda route: route.abort())
     pen.stroke([(0.2, 0.5), (0.8, 0.5)])
     pen.page.wait_for_function("document.querySelector('.pad-status').textContent.includes('trying again')")
-    old = pen.face_url()
     pen.page.unroute("**/component_server**")
     pen.page.wait_for_function("document.querySelector('.pad-status').textContent === ''", timeout=15_000)
     pictures = pen.page.evaluate("window.pictures")
