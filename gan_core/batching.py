@@ -43,6 +43,8 @@ class Batcher(Generic[Item, Answer]):
                     continue
                 try:
                     answers = await asyncio.to_thread(self.function, [item for item, _ in wanted])
+                    if len(answers) != len(wanted):
+                        raise RuntimeError(f"{len(answers)} answers came for {len(wanted)} requests")
                 except Exception as error:  # told to each who asked; the worker goes on
                     answers = [error] * len(wanted)
                 for (_, future), answer in zip(wanted, answers):

@@ -79,7 +79,7 @@ def load(path: str | Path, task: str | None = None) -> Checkpoint:
     """Reads a checkpoint. Raises CheckpointError if it is missing, damaged, newer, or of another task."""
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint at {path}")
+        raise CheckpointError(f"there is no checkpoint at {path}; check the path, or train one (the README says how)")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

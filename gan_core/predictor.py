@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from gan_core import checkpoint
 from gan_core.checkpoint import CheckpointError
-from gan_core.image import to_pictures, to_tensor
+from gan_core.image import fit, to_pictures, to_rgb, to_tensor
 from gan_core.patchgan import PatchDiscriminator, PatchGANConfig
 from gan_core.tasks import TASKS, Task
 from gan_core.unet import UNetConfig, UNetGenerator
@@ -94,7 +94,7 @@ class Pix2PixPredictor:
         """
         if self.discriminator is None:
             raise CheckpointError("this checkpoint holds no discriminator, so there is no realism map")
-        logits = self.discriminator(self._sources([source]), self._tensor(picture.convert("RGB")))
+        logits = self.discriminator(self._sources([source]), self._tensor(fit(to_rgb(picture), self.task.size)))
         # Least squares trains towards 0 and 1 directly; the other losses towards the sign.
         share = logits if self.adversarial == "least_squares" else torch.sigmoid(logits.float())
         return to_pictures(share.float().clamp(0, 1) * 2 - 1)[0]

@@ -274,7 +274,7 @@ def train(
             if not all(np.isfinite(value) for value in record.values()):
                 raise RunError(
                     f"the losses at step {step} are {record}. The last good state is in {run.path}; "
-                    "resume it with a lower --learning-rate or with --precision float32."
+                    "resume it with lower --learning-rate and --learning-rate-d, or with --precision float32."
                 )
             progress.set_postfix(record, refresh=False)
             run.log({"step": step, "seconds": round(time.perf_counter() - started, 1)} | record)
@@ -326,6 +326,7 @@ def main(arguments: list[str] | None = None) -> None:
         name: getattr(options, name)
         for name in ("init", "stop_at", "sample_every", "save_every", "workers", "device", "tensorboard")
     }
+    run = None
     try:
         list_pictures(options.data / "train")
         list_pictures(options.data / "val")
@@ -334,6 +335,7 @@ def main(arguments: list[str] | None = None) -> None:
             if earlier["task"] != options.task:
                 raise RunError(f"{options.resume} is a run of {earlier['task']}, not of {options.task}.")
             config = replace(Pix2PixConfig.from_dict(earlier["config"]), **overrides)
+            run.write_options({"task": options.task, "config": asdict(config)})
         else:
             config = replace(PRESETS[options.task][options.preset], **overrides)
             run = RunFolder.create(options.out, options.task, {"task": options.task, "config": asdict(config)})
@@ -342,7 +344,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (CheckpointError, DataError, PictureError, RunError) as error:
         raise SystemExit(f"error: {error}") from error
     except KeyboardInterrupt:
-        raise SystemExit(f"Interrupted. Go on with --resume {run.path}") from None
+        raise SystemExit(f"Interrupted. Go on with --resume {run.path}" if run else "Interrupted.") from None
     print(f"Done. See it in the app: python app.py --checkpoints {run.path}")
 
 

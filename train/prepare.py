@@ -90,9 +90,14 @@ def read_records(path: Path) -> list[dict]:
 def prepare_faces(photos: Path, out: Path, val_share: float = 0.05, pairs: int = 0, workers: int | None = None) -> None:
     """See the module. pairs: how many drawings of each face to write as files too.
 
-    Raises DataError if the folder holds no pictures, or none with a face.
+    Raises DataError if the folder holds no pictures, none with a face, or two that would get one name.
     """
     files = list_pictures(photos)
+    by_name: dict[tuple[str, str], Path] = {}
+    for path in files:
+        twin = by_name.setdefault((split_of(path, photos, val_share), name_of(path, photos)), path)
+        if twin is not path:
+            raise DataError(f"{twin} and {path} would both become {name_of(path, photos)}.jpg. Rename one of them.")
     out.mkdir(parents=True, exist_ok=True)
     records = read_records(out / DONE)
     (out / DONE).write_text("".join(json.dumps(record) + "\n" for record in records))

@@ -41,11 +41,12 @@ class RunFolder:
                 if p.name.rpartition("-")[2].isdigit()
             ]
             path = runs / f"{task}-{max(taken, default=0) + 1:03d}"
-        if (path / "options.json").exists():
+        if (path / "log.jsonl").exists() or (path / STATE).exists():
             raise RunError(f"{path} holds a run already. Go on with it by --resume {path}, or choose another --out.")
         (path / "samples").mkdir(parents=True, exist_ok=True)
-        (path / "options.json").write_text(json.dumps(options, indent=2) + "\n")
-        return cls(path)
+        run = cls(path)
+        run.write_options(options)
+        return run
 
     @classmethod
     def open(cls, path: Path) -> tuple["RunFolder", dict]:
@@ -53,6 +54,9 @@ class RunFolder:
         if not (path / "options.json").is_file():
             raise RunError(f"{path} holds no run: options.json is missing.")
         return cls(path), json.loads((path / "options.json").read_text())
+
+    def write_options(self, options: dict) -> None:
+        (self.path / "options.json").write_text(json.dumps(options, indent=2) + "\n")
 
     def log(self, record: dict) -> None:
         with open(self.path / "log.jsonl", "a") as file:
@@ -79,7 +83,7 @@ class RunFolder:
 
     def load_state(self) -> dict:
         if not (self.path / STATE).is_file():
-            raise RunError(f"{self.path} holds no {STATE}: the run was stopped before its first save. Start it anew.")
+            raise RunError(f"{self.path} holds no {STATE}: the run was stopped before its first save. Delete the folder and start anew.")
         return torch.load(self.path / STATE, map_location="cpu", weights_only=True)
 
 

@@ -153,3 +153,12 @@ def test_whoever_goes_while_the_function_works_does_not_hurt_the_others(doubler)
 
     assert asyncio.run(scenario()) == (4, 6)
     assert doubler.batches[0] == [1, 2]
+
+
+def test_too_few_answers_reach_everyone_as_an_error():
+    async def scenario():
+        batcher = Batcher(lambda items: items[:1])
+        return await asyncio.gather(*(batcher(i) for i in range(3)), return_exceptions=True)
+
+    answers = asyncio.run(asyncio.wait_for(scenario(), 10))
+    assert any(isinstance(answer, RuntimeError) and "answers came for" in str(answer) for answer in answers)

@@ -313,8 +313,10 @@ def test_a_run_stopped_before_its_first_save_says_to_start_anew(command, tmp_pat
         patch.setattr(pix2pix, "fixed_drawings", lambda *_: (_ for _ in ()).throw(RunError("stopped")))
         with pytest.raises(SystemExit, match="stopped"):
             command("--out", tmp_path / "run")
-    with pytest.raises(SystemExit, match=r"holds no state\.pt.*Start it anew"):
+    with pytest.raises(SystemExit, match=r"holds no state\.pt.*start anew"):
         command("--resume", tmp_path / "run")
+    command("--out", tmp_path / "run", "--stop-at", 1)  # nothing was lost, so the folder may be used
+    assert (tmp_path / "run" / "sketch2face.safetensors").is_file()
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

@@ -186,3 +186,13 @@ def test_the_command_ends_with_a_message_where_there_are_no_photos(tmp_path, out
     (tmp_path / "empty").mkdir()
     with pytest.raises(SystemExit, match=f"error: .*{folder}"):
         main(["faces", str(tmp_path / folder), str(out)])
+
+
+def test_two_photos_that_would_get_one_name_are_named(tmp_path, portrait):
+    photos = tmp_path / "twins"
+    photos.mkdir()
+    portrait(0).save(photos / "a.png")
+    portrait(1).save(photos / "a.jpg")
+    with pytest.raises(DataError, match=r"a\.jpg and .*a\.png would both become a\.jpg\. Rename"):
+        prepare_faces(photos, tmp_path / "out", val_share=0.0, workers=1)
+    assert not (tmp_path / "out").exists()

@@ -63,7 +63,9 @@ def test_a_state_survives_a_save_that_fails(tmp_path, monkeypatch):
 def test_a_folder_with_other_things_in_it_may_become_a_run(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     RunFolder.create(tmp_path, "sketch2face", {"task": "sketch2face"})
-    assert RunFolder.open(tmp_path)[1] == {"task": "sketch2face"}
+    run, options = RunFolder.open(tmp_path)
+    assert options == {"task": "sketch2face"}
+    run.log({"step": 1})
     with pytest.raises(RunError, match="holds a run already"):
         RunFolder.create(tmp_path, "sketch2face", {})
 
