@@ -1,0 +1,40 @@
+"""Takes the picture of the app for the README.   python -m tests.benchmarks.screenshot docs/app.png"""
+
+import argparse
+from pathlib import Path
+
+from app import create_demo, launch
+from tests.browser.chromium import Pen, open_browser, oval
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--width", type=int, default=1180)
+    parser.add_argument("--height", type=int, default=860)
+    parser.add_argument("--dark", action="store_true")
+    options = parser.parse_args()
+    options.file.parent.mkdir(parents=True, exist_ok=True)
+    demo = create_demo()
+    _, url, _ = launch(demo, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    with open_browser() as browser:
+        scheme = "dark" if options.dark else "light"
+        page = browser.new_page(viewport={"width": options.width, "height": options.height}, color_scheme=scheme)
+        page.goto(url)
+        pen = Pen(page)
+        pen.face()
+        for side in (-1, 1):  # brows, and hair from the parting down
+            brow = ((0.155, 0.41), (0.1, 0.385), (0.05, 0.405))
+            pen.stroke([(0.5 + side * x, y) for x, y in brow])
+            hair = ((0.03, 0.17), (0.17, 0.21), (0.255, 0.33), (0.28, 0.5), (0.275, 0.7), (0.3, 0.86))
+            pen.stroke([(0.5 + side * x, y) for x, y in hair])
+            pen.stroke([(0.5 + side * x, y) for x, y in ((0.02, 0.2), (0.12, 0.3), (0.22, 0.4))])
+        pen.stroke(oval(0.5, 0.715, 0.06, 0.012, 12))
+        pen.settle()
+        page.mouse.move(5, 5)
+        page.screenshot(path=options.file)
+    demo.close()
+
+
+if __name__ == "__main__":
+    main()
