@@ -83,7 +83,10 @@ class RunFolder:
 
     def load_state(self) -> dict:
         if not (self.path / STATE).is_file():
-            raise RunError(f"{self.path} holds no {STATE}: the run was stopped before its first save. Delete the folder and start anew.")
+            raise RunError(
+                f"{self.path} holds no {STATE}: the run was stopped before its first save. "
+                "Delete the folder and start anew."
+            )
         return torch.load(self.path / STATE, map_location="cpu", weights_only=True)
 
 

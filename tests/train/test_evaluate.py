@@ -70,5 +70,5 @@ def test_what_is_missing_is_named(tmp_path, data, file, missing):
         file.unlink()
     else:
         data = tmp_path / "elsewhere"
-    with pytest.raises(SystemExit, match="error: .*(no checkpoint|not a folder)"):
+    with pytest.raises(SystemExit, match=r"error: .*(no checkpoint|not a folder)"):
         main(["sketch2face", "--checkpoint", str(file), "--data", str(data), "--out", str(tmp_path / "out")])
