@@ -156,10 +156,8 @@ class Board {
   }
 
   async show(answer, moves) {
-    const next = new Image();
-    next.src = answer.picture;
-    await next.decode();
     this.face.src = answer.picture;
+    await this.face.decode();
     if (answer.realism) this.heat.src = answer.realism;
     element.classList.add("pad-alive");
     this.say("");
