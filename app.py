@@ -180,7 +180,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--host", default=None, help="default: only this computer; 0.0.0.0 for all")
     parser.add_argument("--port", type=int, default=None)
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(format="%(levelname)s: %(message)s")
     launch(create_demo(options.checkpoints), server_name=options.host, server_port=options.port)
 
 
