@@ -107,6 +107,7 @@ class Board {
   commit() {
     const url = this.drawing();
     props.value = url;
+    element.querySelector(".pad-variants").replaceChildren(); // they belong to the drawing before
     try {
       sessionStorage.setItem(props.storage, this.operations.length ? url : "");
     } catch {

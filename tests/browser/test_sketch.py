@@ -166,6 +166,9 @@ def test_surprise_examples_variants_realism_and_downloads(visit):
     assert pen.page.locator(".pad-heat").is_visible()
     assert len(read_data_url(pen.page.locator(".pad-heat").get_attribute("src")).getcolors(100_000)) > 10
 
+    pen.stroke([(0.1, 0.9), (0.9, 0.9)])
+    assert pen.page.locator(".pad-variants img").count() == 0, "variants of another drawing must not stay"
+
     for action, size in (("save-face", (256, 256)), ("save-drawing", (512, 512))):
         with pen.page.expect_download() as download:
             pen.page.click(f"[data-action={action}]")
