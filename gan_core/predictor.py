@@ -15,7 +15,7 @@ from gan_core.checkpoint import CheckpointError
 from gan_core.image import fit, to_pictures, to_rgb, to_tensor
 from gan_core.patchgan import PatchDiscriminator, PatchGANConfig
 from gan_core.tasks import TASKS, Task
-from gan_core.unet import UNetConfig, UNetGenerator
+from gan_core.unet import Noise, UNetConfig, UNetGenerator
 
 MAX_VARIANTS = 16
 
@@ -44,7 +44,7 @@ class Pix2PixPredictor:
         self.discriminator = None if discriminator is None else self._ready(fold_norms(discriminator))
         self.noisy_generator = share_weights(self.generator)
         for module in self.noisy_generator.modules():
-            if isinstance(module, nn.Dropout):
+            if isinstance(module, (nn.Dropout, Noise)):
                 module.train()
         self._seeding = threading.Lock()  # torch has one generator of random numbers for all threads
 
@@ -74,7 +74,8 @@ class Pix2PixPredictor:
 
     @torch.inference_mode()
     def predict_variants(self, picture: Image.Image, count: int = 4, seed: int = 0) -> list[Image.Image]:
-        """Several answers to one picture; dropout at test time is the noise (pix2pix, section 3.1).
+        """Several answers to one picture; dropout at test time is the noise (pix2pix, section 3.1),
+        beside the pixel noise of nets that have it.
 
         The same seed gives the same variants. Raises ValueError if count is not in 1..MAX_VARIANTS.
         """

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from gan_core.facades import read_label_map
 from gan_core.lineart import normalise_drawing
 
 
@@ -35,6 +36,17 @@ TASKS = {
             how_to_train=(
                 "python -m train.prepare faces PHOTOS data/faces\n"
                 "python -m train.pix2pix sketch2face --data data/faces --out runs/mine\n"
+                "python app.py --checkpoints runs/mine"
+            ),
+        ),
+        Task(
+            name="facades",
+            title="Labels → building",
+            size=256,
+            read_source=read_label_map,
+            how_to_train=(
+                "python -m train.prepare facades PAIRS data/facades\n"
+                "python -m train.pix2pix facades --data data/facades --out runs/mine\n"
                 "python app.py --checkpoints runs/mine"
             ),
         ),

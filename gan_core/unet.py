@@ -29,6 +29,9 @@ class UNetConfig:
         3x3 convolution at the others, which leaves no checkerboard (Odena et al., Distill 2016).
     refine_channels: the last decoder stage keeps this many channels and sees the source picture once more
         at full resolution before it paints; 0 is the published single transposed convolution.
+    noise: add pixel noise, scaled for each channel, after the stages that lay out texture (StyleGAN, Karras et al.,
+        arXiv 1812.04948, section 2). Hair and skin need randomness; where the source is empty paper there is
+        none, and a generator pressed for detail turns the kinks of its ReLUs into contour lines instead.
     """
 
     in_channels: int = 3
@@ -39,6 +42,7 @@ class UNetConfig:
     dropout: float = 0.5
     upsampling: str = "transposed"
     refine_channels: int = 0
+    noise: bool = False
 
     def __post_init__(self):
         if self.norm not in NORMS:
@@ -74,8 +78,29 @@ class Down(nn.Sequential):
         super().__init__(*layers)
 
 
+class Noise(nn.Module):
+    """Adds `weight * noise`, one noise for all channels: fresh in training mode, always the same in eval mode."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.register_buffer("fixed", torch.empty(0), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        count, _, height, width = x.shape
+        if self.training:
+            noise = torch.randn(count, 1, height, width, device=x.device, dtype=x.dtype)
+        else:
+            if self.fixed.shape[-2:] != (height, width):
+                with torch.inference_mode(False):  # else it could not be used in training any more
+                    rng = torch.Generator().manual_seed(height)
+                    self.fixed = torch.randn(1, 1, height, width, generator=rng).to(x.device, x.dtype)
+            noise = self.fixed
+        return torch.addcmul(x, self.weight.to(x.dtype), noise.to(x.dtype))
+
+
 class Up(nn.Sequential):
-    """ReLU, doubling of the picture, norm, (dropout)."""
+    """ReLU, doubling of the picture, norm, (noise), (dropout)."""
 
     def __init__(self, inputs: int, outputs: int, config: UNetConfig, *, transposed: bool, dropout: bool):
         norm = NORMS[config.norm](outputs)
@@ -83,6 +108,8 @@ class Up(nn.Sequential):
             layers = [nn.ReLU(), _transposed(inputs, outputs, bias=False), norm]
         else:
             layers = [nn.ReLU(), _doubling(), nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False), norm]
+            if config.noise:
+                layers.append(Noise(outputs))
         if dropout:
             layers.append(nn.Dropout(config.dropout))
         super().__init__(*layers)
@@ -98,6 +125,8 @@ class Paint(nn.Module):
             self.up = nn.Sequential(nn.ReLU(), _transposed(inputs, channels))
         else:
             self.up = nn.Sequential(nn.ReLU(), nn.Conv2d(inputs, channels, kernel_size=3, padding=1), _doubling())
+        if config.noise:
+            self.up.append(Noise(channels))
         self.refine = None
         if config.refine_channels:
             self.refine = nn.Sequential(

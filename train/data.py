@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
@@ -96,12 +97,13 @@ def augment(
 class PairFolder(Dataset):
     """Pairs on disk: `source/NAME.*` and `target/NAME.*`, both of one size.
 
-    gray_source: read the source as one channel, as line drawings are.
+    gray_source: read the source as one channel, as line drawings are. zoom: the smallest share of the side that
+    random crops keep; 1 for none. The source of a crop is scaled without new colours, as label maps need it.
     """
 
-    def __init__(self, folder: str | Path, gray_source: bool = False, seed: int = 0):
+    def __init__(self, folder: str | Path, gray_source: bool = False, seed: int = 0, zoom: float = 1.0):
         folder = Path(folder)
-        self.gray_source, self.seed = gray_source, seed
+        self.gray_source, self.seed, self.zoom = gray_source, seed, zoom
         targets = {path.stem: path for path in list_pictures(folder / "target")}
         sources = {path.stem: path for path in list_pictures(folder / "source")}
         odd = sorted(targets.keys() ^ sources.keys())
@@ -114,18 +116,39 @@ class PairFolder(Dataset):
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
-        epoch, index = key
+    def pair(self, index: int) -> tuple[Image.Image, Image.Image]:
+        """Source ("L" or RGB) and target (RGB) as they are on disk."""
         source, target = (open_picture(path) for path in self.files[index])
         if source.size != target.size:
             raise DataError(
                 f"{self.files[index][0]} is {source.width}x{source.height}, its target {target.width}x{target.height}. "
                 "Scale both to one size."
             )
-        source, target = np.asarray(source.convert("L") if self.gray_source else source), np.asarray(target)
-        if np.random.default_rng((self.seed, epoch, index)).random() < 0.5:
-            source, target = source[:, ::-1], target[:, ::-1]
+        return source.convert("L") if self.gray_source else source, target
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
+        epoch, index = key
+        rng = np.random.default_rng((self.seed, epoch, index))
+        source, target = augment_pair(*map(np.asarray, self.pair(index)), rng, self.zoom)
         return to_tensor(source)[0], to_tensor(target)[0]
+
+
+def augment_pair(
+    source: np.ndarray, target: np.ndarray, rng: np.random.Generator, zoom: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mirrors half of the pairs; if zoom is below 1, crops all of them at random. Both pictures move alike."""
+    height, width = target.shape[:2]
+    if rng.random() < 0.5:
+        source, target = source[:, ::-1], target[:, ::-1]
+    if zoom < 1:
+        share_x, share_y = rng.uniform(zoom, 1) * np.exp(rng.uniform(-1, 1) * (1 - zoom) / 4 * np.array([1, -1]))
+        w, h = round(width * min(share_x, 1)), round(height * min(share_y, 1))
+        x, y = rng.integers(0, width - w + 1), rng.integers(0, height - h + 1)
+        source, target = (
+            cv2.resize(np.ascontiguousarray(picture[y : y + h, x : x + w]), (width, height), interpolation=method)
+            for picture, method in ((source, cv2.INTER_NEAREST_EXACT), (target, cv2.INTER_CUBIC))
+        )
+    return source, target
 
 
 class EpochBatches(Sampler):

@@ -5,6 +5,11 @@
 DIR/val holds framed photos. Their clean line art (`draw_lines` at the default detail) goes through the
 model, and what comes out is compared with the photos. With --drawings, a folder of drawings that belong to no
 photo is judged too.
+
+    python -m train.evaluate facades --checkpoint FILE --data DIR --out DIR [--judge FILE] [--fid] [--lpips]
+
+DIR/val holds label maps and photos. Beside the comparison with the photos, a network that was trained on real
+photos (`train.judge`) says whether it finds in the generated ones what they were made from.
 """
 
 import argparse
@@ -14,42 +19,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 from tqdm import tqdm
 
 from gan_core import Pix2PixPredictor
 from gan_core.checkpoint import CheckpointError
-from gan_core.faces import find_face
-from gan_core.image import open_picture, tile, to_tensor
+from gan_core.image import PictureError, open_picture, tile
 from gan_core.lineart import SIZE, draw_lines, normalise_drawing
-from train.data import DataError, list_pictures
+from gan_core.palette import FACADES
+from train.data import DataError, PairFolder, list_pictures
+from train.judge import load_judge, read_labels
+from train.metrics import as_batch, compare, face_rate, label_scores, sliced_wasserstein
 
-
-def gradient_energy(pictures: Tensor) -> Tensor:
-    """Mean squared difference of neighbouring pixels, of `(N, C, H, W)`: how much fine structure there is."""
-    down = (pictures[..., 1:, :] - pictures[..., :-1, :]).square().mean()
-    right = (pictures[..., :, 1:] - pictures[..., :, :-1]).square().mean()
-    return down + right
-
-
-def compare(generated: list[Image.Image], real: list[Image.Image]) -> dict[str, float]:
-    """Figures of generated pictures against the real ones they should be; pictures of one size.
-
-    l1: mean absolute difference, of 1. ssim: Wang et al. 2004. sharpness_ratio: gradient energy, generated
-    over real; 1 is as sharp as a photo, less is blurred.
-    """
-    a, b = (torch.cat([to_tensor(picture) for picture in pictures]) * 0.5 + 0.5 for pictures in (generated, real))
-    return {
-        "l1": float((a - b).abs().mean()),
-        "ssim": float(structural_similarity_index_measure(a, b, data_range=1.0)),
-        "sharpness_ratio": float(gradient_energy(a) / gradient_energy(b)),
-    }
-
-
-def face_rate(pictures: list[Image.Image]) -> float:
-    """Share of the pictures in which OpenCV's frontal cascade finds a face."""
-    return sum(find_face(picture) is not None for picture in pictures) / len(pictures)
+JUDGE = Path(__file__).parent.parent / "assets" / "checkpoints" / "judge.safetensors"
 
 
 def predict_all(predictor: Pix2PixPredictor, sources: list[Image.Image], batch: int = 8) -> list[Image.Image]:
@@ -88,22 +69,83 @@ def evaluate_sketch2face(predictor: Pix2PixPredictor, data: Path, out: Path, dra
     return figures
 
 
+def evaluate_facades(predictor: Pix2PixPredictor, data: Path, out: Path, judge: Path, networks: list[str]) -> dict:
+    """Writes `contact_sheet.jpg` to out: map, generated, real. Returns the figures. networks: "fid", "lpips"."""
+    pairs = PairFolder(data / "val")
+    sources, photos = zip(*(pairs.pair(i) for i in range(len(pairs))))
+    generated = predict_all(predictor, list(sources))
+    figures = {"pictures": len(photos)} | compare(generated, list(photos))
+    figures["sliced_wasserstein"] = sliced_wasserstein(generated, list(photos))
+    labels = torch.from_numpy(np.stack([FACADES.to_labels(source) for source in sources])).long()
+    network = load_judge(judge)
+    for name, pictures in (("", generated), ("_real", photos)):
+        scores = label_scores(read_labels(network, as_batch(list(pictures)) * 2 - 1), labels, len(FACADES))
+        figures |= {f"judge_{key}{name}": value for key, value in scores.items()}
+    figures["judge_accuracy_share"] = figures["judge_accuracy"] / figures["judge_accuracy_real"]
+    for name in networks:
+        figures[name] = network_distance(name, generated, list(photos))
+    chosen = np.linspace(0, len(photos) - 1, min(24, len(photos))).astype(int)
+    rows = [
+        pictures[i]
+        for first in range(0, len(chosen), 8)
+        for pictures in (sources, generated, photos)
+        for i in chosen[first : first + 8]
+    ]
+    tile(rows, min(8, len(chosen))).save(out / "contact_sheet.jpg", quality=90)
+    return figures
+
+
+def network_distance(name: str, generated: list[Image.Image], real: list[Image.Image]) -> float:
+    """FID or LPIPS, by torchmetrics; the networks they need are downloaded, and DataError says if that fails."""
+    try:
+        if name == "fid":
+            from torchmetrics.image.fid import FrechetInceptionDistance
+
+            metric = FrechetInceptionDistance(normalize=True)
+            metric.update(as_batch(real), real=True)
+            metric.update(as_batch(generated), real=False)
+        else:
+            from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+            metric = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True)
+            metric.update(as_batch(generated), as_batch(real))
+        return float(metric.compute())
+    except (OSError, ImportError, RuntimeError) as error:
+        raise DataError(
+            f"--{name} needs a pretrained network that could not be loaded: {error}. "
+            f"Install torchmetrics[image], connect to the internet, or leave out --{name}."
+        ) from error
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         allow_abbrev=False, prog="python -m train.evaluate", description=__doc__.split("\n\n")[0]
     )
-    parser.add_argument("task", choices=["sketch2face"])
+    parser.add_argument("task", choices=["sketch2face", "facades"])
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with val/")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--drawings", type=Path, metavar="DIR", help="drawings without photos, to be judged too")
+    parser.add_argument(
+        "--judge", type=Path, default=JUDGE, metavar="FILE", help="facades: from train.judge (default: the shipped one)"
+    )
+    parser.add_argument(
+        "--fid", action="store_true", help="facades: Frechet inception distance too (downloads Inception)"
+    )
+    parser.add_argument("--lpips", action="store_true", help="facades: LPIPS too (downloads AlexNet)")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     try:
         predictor = Pix2PixPredictor.from_checkpoint(options.checkpoint, options.device)
-        figures = evaluate_sketch2face(predictor, options.data, options.out, options.drawings)
-    except (CheckpointError, DataError) as error:
+        if predictor.task.name != options.task:
+            raise CheckpointError(f"{options.checkpoint} is a checkpoint for {predictor.task.name}, not {options.task}")
+        if options.task == "sketch2face":
+            figures = evaluate_sketch2face(predictor, options.data, options.out, options.drawings)
+        else:
+            networks = [name for name in ("fid", "lpips") if getattr(options, name)]
+            figures = evaluate_facades(predictor, options.data, options.out, options.judge, networks)
+    except (CheckpointError, DataError, PictureError) as error:
         raise SystemExit(f"error: {error}") from error
     figures = {name: round(value, 4) for name, value in figures.items()}
     (options.out / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n")

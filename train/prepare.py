@@ -4,12 +4,23 @@
 
 finds the face in each photo, frames it and writes OUT/train and OUT/val with 256x256 photos, a
 `layouts.json` (eyes and mouth of each face) and a contact sheet. Photos without a face are listed in
-OUT/skipped.txt. A run that was interrupted goes on where it stopped.
+OUT/skipped.txt.
+
+    python -m train.prepare facades SOURCE OUT
+
+finds the pairs of photo and label map in SOURCE, snaps the maps to the class colours, and writes 256x256 pairs
+to OUT/train and OUT/val, `source/` (maps) and `target/` (photos), and a contact sheet. SOURCE is a folder with
+side-by-side pictures, or with two folders (or two endings) of equally named files; or a data set with two image
+columns, on the Hugging Face Hub or in a folder of its files. Which of the two is the map is seen from its colours.
+
+A run that was interrupted goes on where it stopped.
 """
 
 import argparse
+import io
 import json
 import os
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import astuple
@@ -24,9 +35,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from gan_core.faces import crop_face, find_layout
-from gan_core.image import PictureError, open_picture, tile
+from gan_core.image import MAX_PIXELS, PHOTO_FORMATS, PictureError, open_picture, tile
 from gan_core.lineart import SIZE, draw_like_a_hand, draw_lines
-from train.data import LAYOUTS, DataError, list_pictures
+from gan_core.palette import FACADES, LEAST_NEAR
+from train.data import LAYOUTS, PICTURES, DataError, list_pictures
 
 DONE = "prepared.jsonl"
 
@@ -53,27 +65,6 @@ def name_of(path: Path, photos: Path) -> str:
     return "__".join(parts[1:] if len(parts) > 1 and parts[0] in ("train", "val") else parts)
 
 
-def prepare_face(path: Path, photos: Path, out: Path, val_share: float, pairs: int) -> dict:
-    """One photo -> one framed face (and its pairs); what became of it as a record."""
-    cv2.setNumThreads(1)
-    record = {"photo": str(path.relative_to(photos))}
-    try:
-        photo = open_picture(path)
-        # A photo of just this size has been framed by someone already.
-        face = photo if photo.size == (SIZE, SIZE) else crop_face(photo, SIZE)
-    except PictureError as error:
-        return record | {"skipped": str(error)}
-    layout = find_layout(face)
-    split, name = split_of(path, photos, val_share), name_of(path, photos)
-    write_picture(out / split / f"{name}.jpg", face, quality=95, subsampling=0)
-    for number in range(pairs):
-        rng = np.random.default_rng((crc32(name.encode()), number))
-        drawing = draw_like_a_hand(np.asarray(face), rng, layout) if number else np.asarray(draw_lines(face))
-        write_picture(out / "pairs" / split / "source" / f"{name}_{number}.png", Image.fromarray(drawing))
-        write_picture(out / "pairs" / split / "target" / f"{name}_{number}.jpg", face, quality=95)
-    return record | {"split": split, "name": f"{name}.jpg", "layout": layout and astuple(layout)}
-
-
 def read_records(path: Path) -> list[dict]:
     """The records of an earlier run; a last line cut short by an interruption is dropped."""
     if not path.is_file():
@@ -87,6 +78,63 @@ def read_records(path: Path) -> list[dict]:
     return records
 
 
+def work_through(jobs: dict[str, object], work: Callable, out: Path, workers: int | None = None) -> list[dict]:
+    """Does what an earlier run has not done yet, on all cores, and lists what was skipped. Returns what was kept.
+
+    jobs: a lasting name of each, and what `work` is called with; it returns a record, with "skipped" if need be.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    records = read_records(out / DONE)
+    (out / DONE).write_text("".join(json.dumps(record) + "\n" for record in records))
+    done = {record["job"] for record in records}
+    todo = {name: job for name, job in jobs.items() if name not in done}
+    workers = min(workers or os.cpu_count() or 1, len(todo))
+    # Spawned, not forked: a forked worker would inherit the locks of OpenCV's threads, and hang.
+    pool = ProcessPoolExecutor(workers, get_context("spawn")) if workers > 1 else None
+    with pool or nullcontext(), open(out / DONE, "a") as log:
+        results = pool.map(work, todo.values(), chunksize=4) if pool else map(work, todo.values())
+        for name, result in zip(todo, tqdm(results, total=len(todo), unit="picture", disable=not todo)):
+            records.append({"job": name} | result)
+            log.write(json.dumps(records[-1]) + "\n")
+            log.flush()
+    skipped = [record for record in records if "skipped" in record]
+    (out / "skipped.txt").write_text("".join(f"{r['job']}: {r['skipped']}\n" for r in skipped))
+    return [record for record in records if "skipped" not in record]
+
+
+def report(out: Path, kept: list[dict], things: str) -> None:
+    """Says what there is now and where to look."""
+    counts = {split: sum(r["split"] == split for r in kept) for split in ("train", "val")}
+    print(f"{counts['train']} {things} in {out / 'train'}, {counts['val']} in {out / 'val'}.")
+    print(f"Look at {out / 'contact_sheet.png'}.")
+    skipped = (out / "skipped.txt").read_text().count("\n")
+    if skipped:
+        print(f"{skipped} skipped; the reasons are in {out / 'skipped.txt'}.")
+
+
+# --- Faces -----------------------------------------------------------------------------------------
+
+
+def prepare_face(path: Path, photos: Path, out: Path, val_share: float, pairs: int) -> dict:
+    """One photo -> one framed face (and its pairs); what became of it as a record."""
+    cv2.setNumThreads(1)
+    try:
+        photo = open_picture(path)
+        # A photo of just this size has been framed by someone already.
+        face = photo if photo.size == (SIZE, SIZE) else crop_face(photo, SIZE)
+    except PictureError as error:
+        return {"skipped": str(error)}
+    layout = find_layout(face)
+    split, name = split_of(path, photos, val_share), name_of(path, photos)
+    write_picture(out / split / f"{name}.jpg", face, quality=95, subsampling=0)
+    for number in range(pairs):
+        rng = np.random.default_rng((crc32(name.encode()), number))
+        drawing = draw_like_a_hand(np.asarray(face), rng, layout) if number else np.asarray(draw_lines(face))
+        write_picture(out / "pairs" / split / "source" / f"{name}_{number}.png", Image.fromarray(drawing))
+        write_picture(out / "pairs" / split / "target" / f"{name}_{number}.jpg", face, quality=95)
+    return {"split": split, "name": f"{name}.jpg", "layout": layout and astuple(layout)}
+
+
 def prepare_faces(photos: Path, out: Path, val_share: float = 0.05, pairs: int = 0, workers: int | None = None) -> None:
     """See the module. pairs: how many drawings of each face to write as files too.
 
@@ -98,25 +146,8 @@ def prepare_faces(photos: Path, out: Path, val_share: float = 0.05, pairs: int =
         twin = by_name.setdefault((split_of(path, photos, val_share), name_of(path, photos)), path)
         if twin is not path:
             raise DataError(f"{twin} and {path} would both become {name_of(path, photos)}.jpg. Rename one of them.")
-    out.mkdir(parents=True, exist_ok=True)
-    records = read_records(out / DONE)
-    (out / DONE).write_text("".join(json.dumps(record) + "\n" for record in records))
-    done = {record["photo"] for record in records}
-    todo = [path for path in files if str(path.relative_to(photos)) not in done]
     work = partial(prepare_face, photos=photos, out=out, val_share=val_share, pairs=pairs)
-    workers = min(workers or os.cpu_count() or 1, len(todo))
-    # Spawned, not forked: a forked worker would inherit the locks of OpenCV's threads, and hang.
-    pool = ProcessPoolExecutor(workers, get_context("spawn")) if workers > 1 else None
-    with pool or nullcontext(), open(out / DONE, "a") as log:
-        results = pool.map(work, todo, chunksize=4) if pool else map(work, todo)
-        for record in tqdm(results, total=len(todo), unit="photo", disable=not todo):
-            log.write(json.dumps(record) + "\n")
-            log.flush()
-            records.append(record)
-
-    skipped = [record for record in records if "skipped" in record]
-    kept = [record for record in records if "skipped" not in record]
-    (out / "skipped.txt").write_text("".join(f"{r['photo']}: {r['skipped']}\n" for r in skipped))
+    kept = work_through({str(path.relative_to(photos)): path for path in files}, work, out, workers)
     if not kept:
         raise DataError(
             f"none of the {len(files)} photos in {photos} shows a face; the reasons are in {out}/skipped.txt."
@@ -125,15 +156,11 @@ def prepare_faces(photos: Path, out: Path, val_share: float = 0.05, pairs: int =
         layouts = {r["name"]: r["layout"] for r in kept if r["split"] == split and r["layout"]}
         if (out / split).is_dir():
             (out / split / LAYOUTS).write_text(json.dumps(layouts))
-    contact_sheet(out, kept).save(out / "contact_sheet.png")
-    counts = {split: sum(r["split"] == split for r in kept) for split in ("train", "val")}
-    print(f"{counts['train']} faces in {out / 'train'}, {counts['val']} in {out / 'val'}.")
-    print(f"Look at {out / 'contact_sheet.png'}.")
-    if skipped:
-        print(f"{len(skipped)} photo(s) skipped; the reasons are in {out / 'skipped.txt'}.")
+    face_sheet(out, kept).save(out / "contact_sheet.png")
+    report(out, kept, "faces")
 
 
-def contact_sheet(out: Path, records: list[dict], count: int = 8) -> Image.Image:
+def face_sheet(out: Path, records: list[dict], count: int = 8) -> Image.Image:
     """Some of the faces, their clean line art, and two of the drawings that training would make of them."""
     chosen = [records[i] for i in np.linspace(0, len(records) - 1, min(count, len(records))).astype(int)]
     columns = []
@@ -143,6 +170,152 @@ def contact_sheet(out: Path, records: list[dict], count: int = 8) -> Image.Image
         hands = [Image.fromarray(draw_like_a_hand(np.asarray(face), rng, find_layout(face))) for _ in range(2)]
         columns.append([face, draw_lines(face), *hands])
     return tile([picture for row in zip(*columns) for picture in row], len(columns))
+
+
+# --- Facades ---------------------------------------------------------------------------------------
+
+TEST_NAMES = {"val", "test", "validation", "eval"}  # folders and splits that are held out
+ASPECT = 0.02  # by how much the shapes of a photo and its map may differ
+
+
+def find_facades(source: Path, val_share: float) -> dict[str, tuple[str, str, list]]:
+    """The pairs in a folder: what they are called -> (split, name, one or two files).
+
+    Raises DataError if some file has no partner.
+    """
+    files = list_pictures(source)
+    groups: dict[tuple[str, str], list[Path]] = {}
+    for path in files:
+        parts = path.relative_to(source).parts
+        split = "val" if TEST_NAMES & set(parts[:-1]) else "train" if "train" in parts[:-1] else ""
+        groups.setdefault((split, path.stem), []).append(path)
+    sizes = {len(group) for group in groups.values()}
+    if sizes == {1}:
+        with Image.open(files[0], formats=PHOTO_FORMATS) as first:
+            if first.width < 1.5 * first.height:
+                raise DataError(
+                    f"{files[0]} is {first.width}x{first.height} and has no partner of the same name. Give "
+                    "side-by-side pictures, twice as wide as high, or photos and label maps of the same names."
+                )
+    elif 1 in sizes or max(sizes) > 2:
+        odd = next(group for group in groups.values() if len(group) != 2)
+        count = "no partner" if len(odd) == 1 else f"{len(odd) - 1} partners"
+        raise DataError(
+            f"{odd[0]} has {count} of the same name; each photo needs just one label map. "
+            "Remove it, or add what is missing."
+        )
+    jobs = {}
+    for (split, stem), group in groups.items():
+        split = split or ("val" if crc32(stem.encode()) % 10_000 < 10_000 * val_share else "train")
+        jobs[str(group[0].relative_to(source))] = (split, stem, group)
+    return jobs
+
+
+def find_hub_facades(source: str, val_share: float) -> dict[str, tuple[str, str, list]]:
+    """The pairs of a data set on the Hub, or of a folder with its files; its first two image columns count."""
+    import datasets
+
+    try:
+        found = datasets.load_dataset(source)
+    except Exception as error:  # the library has no common error; whatever it says helps
+        raise DataError(
+            f"{source} is neither a folder of pictures nor a data set that can be loaded ({error}). "
+            "Check the name, and the connection to huggingface.co."
+        ) from error
+    jobs = {}
+    for split, table in found.items():
+        columns = [name for name, kind in table.features.items() if isinstance(kind, datasets.Image)]
+        if len(columns) != 2:
+            raise DataError(f"{source} has {len(columns)} image columns; two are needed, photos and label maps.")
+        table = table.select_columns(columns)
+        for column in columns:  # the bytes; decoded where other pictures are, with the same care
+            table = table.cast_column(column, datasets.Image(decode=False))
+        for i in range(len(table)):
+            name = f"{split}_{i:05d}"
+            held_out = split in TEST_NAMES or (len(found) == 1 and crc32(name.encode()) % 10_000 < 10_000 * val_share)
+            jobs[name] = ("val" if held_out else "train", name, (table, i))
+    return jobs
+
+
+def split_pair(files) -> list[Image.Image]:
+    """Two pictures from one side-by-side file, two files, or one row of a data set."""
+    if isinstance(files, tuple):
+        table, i = files
+        files = [row["bytes"] or row["path"] for row in table[i].values()]
+    pictures = [read_indexed(file) or open_picture(file) for file in files]
+    if len(pictures) == 1:
+        width, height = pictures[0].size
+        if not 1.9 < width / height < 2.1:
+            raise PictureError(f"it is {width}x{height}; a photo and a map side by side are twice as wide as high")
+        pictures = [
+            pictures[0].crop((0, 0, width // 2, height)),
+            pictures[0].crop((width - width // 2, 0, width, height)),
+        ]
+    (w1, h1), (w2, h2) = (picture.size for picture in pictures)
+    if abs(w1 * h2 / (w2 * h1) - 1) > ASPECT:
+        raise PictureError(f"one is {w1}x{h1} and the other {w2}x{h2}; photo and map must have one shape")
+    return pictures
+
+
+def read_indexed(file) -> Image.Image | None:
+    """A map of the original CMP base: a PNG of palette numbers 1 to 12. None for any other picture."""
+    try:
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=["PNG"]) as picture:
+            if picture.mode != "P" or picture.width * picture.height > MAX_PIXELS:
+                return None
+            numbers = np.asarray(picture)
+    except (OSError, SyntaxError, ValueError):
+        return None
+    return FACADES.to_picture(numbers - 1) if numbers.min() >= 1 and numbers.max() <= len(FACADES) else None
+
+
+def prepare_facade(job: tuple[str, str, list], out: Path, order: str) -> dict:
+    """One pair -> a label map and a photo of the size of the networks; what became of it as a record."""
+    cv2.setNumThreads(1)
+    split, name, files = job
+    try:
+        pictures = split_pair(files)
+        shares = [FACADES.near_share(picture) for picture in pictures]
+        map_first = shares[0] > shares[1]
+        if min(shares) >= LEAST_NEAR:
+            raise PictureError("both pictures are label maps; a photo is missing")
+        if order != "detect" and map_first != (order == "map-photo"):
+            raise PictureError(f"photo and map are swapped: it is not {order}. Leave out --order to have it detected")
+        source = FACADES.to_picture(FACADES.read_map(pictures[0 if map_first else 1]))
+        target = pictures[1 if map_first else 0]
+    except PictureError as error:
+        return {"skipped": str(error)}
+    size = (SIZE, SIZE)
+    write_picture(out / split / "source" / f"{name}.png", source.resize(size, Image.Resampling.NEAREST))
+    write_picture(
+        out / split / "target" / f"{name}.jpg", target.resize(size, Image.Resampling.LANCZOS), quality=95, subsampling=0
+    )
+    return {"split": split, "name": name}
+
+
+def prepare_facades(
+    source: str, out: Path, val_share: float = 0.1, order: str = "detect", workers: int | None = None
+) -> None:
+    """See the module. order: "detect", "photo-map" or "map-photo" (left and right, or first and second by name).
+
+    Raises DataError if nothing in source can be used.
+    """
+    folder = Path(source)
+    on_disk = folder.is_dir() and any(path.suffix.lower() in PICTURES for path in folder.rglob("*"))
+    jobs = find_facades(folder, val_share) if on_disk else find_hub_facades(source, val_share)
+    kept = work_through(jobs, partial(prepare_facade, out=out, order=order), out, workers)
+    if not kept:
+        reason = (out / "skipped.txt").read_text().splitlines()[0]
+        raise DataError(f"none of the {len(jobs)} pairs in {source} can be used. The first: {reason}.")
+    chosen = [kept[i] for i in np.linspace(0, len(kept) - 1, min(16, len(kept))).astype(int)]
+    pictures = [
+        open_picture(out / record["split"] / side / f"{record['name']}{ending}")
+        for first in range(0, len(chosen), 8)
+        for side, ending in (("source", ".png"), ("target", ".jpg"))
+        for record in chosen[first : first + 8]
+    ]
+    tile(pictures, min(8, len(chosen))).save(out / "contact_sheet.png")
+    report(out, kept, "pairs")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -158,9 +331,22 @@ def main(arguments: list[str] | None = None) -> None:
     )
     faces.add_argument("--pairs", type=int, default=0, metavar="N", help="write N drawings of each face as files too")
     faces.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
+    facades = commands.add_parser("facades", help="photos of buildings and their label maps -> pairs for facades")
+    facades.add_argument("source", metavar="SOURCE", help="folder of pairs, or USER/NAME of a data set on the Hub")
+    facades.add_argument("out", type=Path, metavar="OUT")
+    facades.add_argument(
+        "--val", type=float, default=0.1, metavar="SHARE", help="held out, unless SOURCE has test or val"
+    )
+    facades.add_argument(
+        "--order", default="detect", choices=("detect", "photo-map", "map-photo"), help="which one is the label map"
+    )
+    facades.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
     options = parser.parse_args(arguments)
     try:
-        prepare_faces(options.photos, options.out, options.val, options.pairs, options.workers)
+        if options.command == "faces":
+            prepare_faces(options.photos, options.out, options.val, options.pairs, options.workers)
+        else:
+            prepare_facades(options.source, options.out, options.val, options.order, options.workers)
     except DataError as error:
         raise SystemExit(f"error: {error}") from error
     except KeyboardInterrupt:

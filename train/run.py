@@ -9,6 +9,7 @@ import typing
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -25,7 +26,10 @@ class RunError(RuntimeError):
 
 
 class RunFolder:
-    """`options.json`, `log.jsonl`, `samples/`, `state.pt` (for resume) and `<task>.safetensors` (for the app)."""
+    """What one training leaves behind.
+
+    `options.json`, `log.jsonl`, `losses.png`, `samples/`, `state.pt` (for resume), `<task>.safetensors` (for the app).
+    """
 
     def __init__(self, path: Path):
         self.path = path
@@ -58,9 +62,26 @@ class RunFolder:
     def write_options(self, options: dict) -> None:
         (self.path / "options.json").write_text(json.dumps(options, indent=2) + "\n")
 
-    def log(self, record: dict) -> None:
+    def log(self, records: list[dict]) -> None:
         with open(self.path / "log.jsonl", "a") as file:
-            file.write(json.dumps(record) + "\n")
+            file.writelines(json.dumps(record) + "\n" for record in records)
+
+    def plot_losses(self) -> None:
+        """Each logged number over the steps, faintly, and its mean over the last hundredth of them."""
+        from matplotlib.figure import Figure
+
+        records = [json.loads(line) for line in (self.path / "log.jsonl").read_text().splitlines()]
+        names = [name for name in records[0] if name not in ("step", "seconds")]
+        figure = Figure(figsize=(10, 2.2 * len(names)), layout="constrained")
+        for name, axes in zip(names, figure.subplots(len(names), sharex=True, squeeze=False)[:, 0]):
+            steps, values = (np.array([record[key] for record in records]) for key in ("step", name))
+            window = max(1, len(values) // 100)
+            axes.plot(steps, values, color="tab:blue", alpha=0.25, linewidth=0.5)
+            axes.plot(steps[window - 1 :], np.convolve(values, np.ones(window) / window, "valid"), color="tab:blue")
+            axes.set_ylabel(name)
+            axes.grid(alpha=0.3)
+        axes.set_xlabel("step")
+        figure.savefig(self.path / "losses.png", dpi=100)
 
     def trim_log(self, step: int) -> None:
         """Drops what an interrupted run logged after its last saved state."""
@@ -124,7 +145,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 def batches(
     dataset: Dataset, batch_size: int, seed: int, step: int, workers: int, device: torch.device
 ) -> Iterator[list[Tensor]]:
-    """Batches from `step` on, for ever, as channels-last tensors on the device."""
+    """Batches from `step` on, for ever, on the device; pictures as channels-last tensors."""
     loader = DataLoader(
         dataset,
         batch_sampler=EpochBatches(len(dataset), batch_size, seed, step),
@@ -138,7 +159,8 @@ def batches(
         generator=torch.Generator(),
     )
     for batch in loader:
-        yield [x.to(device, non_blocking=True).to(memory_format=torch.channels_last) for x in batch]
+        batch = [x.to(device, non_blocking=True) for x in batch]
+        yield [x.to(memory_format=torch.channels_last) if x.ndim == 4 else x for x in batch]
 
 
 def one_thread(worker: int) -> None:

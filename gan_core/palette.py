@@ -1,0 +1,175 @@
+"""Named class colours; a picture of flat colours <-> a map of class numbers.
+
+FACADES: the twelve classes of the CMP facade base (Tylecek and Sara, GCPR 2013) in the colours in which
+pix2pix's authors gave the set out. Its own names, where ours are plainer: window head "cornice", shutter
+"blind", ornament "deco", cornice "molding", column "pillar".
+
+VOC: the classes of Pascal VOC 2012; the colours come from the bits of the class number, as in the
+devkit's VOClabelcolormap.m. What is 255 there, "void", is no class: see `Palette.void`.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from gan_core.image import PictureError, to_rgb
+
+NEAR = 40  # levels from a class colour, up to which a pixel is surely of that class
+SMEARED = 90  # levels, up to which it may well be; half way between two classes is further from every third one
+LEAST_NEAR = 0.25  # of the pixels of a label map, however smeared; of a photo hardly any are
+LABEL_SIDE = 1024  # larger maps are looked at in this size: their flat areas lose nothing
+
+Color = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Class `i` is called `names[i]` and painted in `colors[i]`. void: colour of what belongs to no class."""
+
+    names: tuple[str, ...]
+    colors: tuple[Color, ...]
+    void: Color | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def _table(self) -> np.ndarray:
+        return np.array(self.colors, dtype=np.uint8)  # (classes, 3)
+
+    def to_labels(self, picture: Image.Image) -> np.ndarray:
+        """The class of the nearest colour: RGB picture -> uint8 `(H, W)`."""
+        return self._distances(np.asarray(to_rgb(picture))).argmin(axis=-1).astype(np.uint8)
+
+    def read_map(self, picture: Image.Image) -> np.ndarray:
+        """As `to_labels`, for a map that was smeared by JPEG or by scaling.
+
+        Between two flat areas a smear runs through the colours of other classes. So a pixel can only be of a
+        class that shows itself clearly within three pixels of it.
+        Raises PictureError if the picture is no map in these colours.
+        """
+        picture = to_rgb(picture)
+        if max(picture.size) > LABEL_SIDE:
+            scale = LABEL_SIDE / max(picture.size)
+            picture = picture.resize([max(1, round(side * scale)) for side in picture.size], Image.Resampling.NEAREST)
+        pixels = np.asarray(picture)
+        distances = self._distances(pixels)
+        labels, nearest = distances.argmin(axis=-1).astype(np.uint8), distances.min(axis=-1)
+        far = nearest > NEAR**2
+        if far.mean() > 1 - LEAST_NEAR:
+            stranger = self._commonest(pixels[far])
+            raise PictureError(
+                f"{far.mean():.0%} of this picture is in colours of no class, such as #{bytes(stranger).hex()}, so "
+                "it is no label map. Paint it in the class colours; if it is a photo, give its label map instead."
+            )
+        if not far.any():
+            return labels
+        for number in range(len(self)):
+            seen = ((labels == number) & (nearest <= SMEARED**2)).astype(np.uint8)
+            seen = cv2.morphologyEx(seen, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))  # a smear is thinner
+            around = cv2.dilate(seen, np.ones((7, 7), np.uint8)).astype(bool)
+            distances[~around, number] += 1e6
+        return distances.argmin(axis=-1).astype(np.uint8)
+
+    def near_share(self, picture: Image.Image) -> float:
+        """Share of the pixels that are close to a class colour: high for a label map, low for a photo."""
+        return float((self._distances(np.asarray(to_rgb(picture))).min(axis=-1) <= NEAR**2).mean())
+
+    def to_picture(self, labels: np.ndarray) -> Image.Image:
+        """Class numbers `(H, W)` -> RGB picture. 255 becomes void, where the palette has one."""
+        labels = np.asarray(labels)
+        table = np.zeros((256, 3), dtype=np.uint8)
+        table[: len(self)] = self._table
+        known = labels < len(self)
+        if self.void is not None:
+            table[255] = self.void
+            known |= labels == 255
+        if not known.all():
+            raise ValueError(f"class {labels[~known].flat[0]} is not one of the {len(self)} classes")
+        return Image.fromarray(table[labels])
+
+    def _distances(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 `(H, W, 3)` -> squared distance to the colour of each class, float32 `(H, W, classes)`."""
+        table = self._table.astype(np.float32)
+        flat = pixels.reshape(-1, 3).astype(np.float32)
+        # |p - c|^2 = |p|^2 - 2 p c + |c|^2
+        distances = flat @ (-2 * table.T) + (table**2).sum(axis=1) + (flat**2).sum(axis=1, keepdims=True)
+        return distances.reshape(*pixels.shape[:2], len(self))
+
+    @staticmethod
+    def _commonest(pixels: np.ndarray) -> np.ndarray:
+        colors, counts = np.unique(pixels.reshape(-1, 3), axis=0, return_counts=True)
+        return colors[counts.argmax()]
+
+
+def voc_colors(count: int) -> tuple[Color, ...]:
+    """Bit k of the class number's octal digits goes to bit 7 - k of red, green and blue."""
+    colors = np.zeros((count, 3), dtype=int)
+    numbers = np.arange(count)
+    for level in range(8):
+        for channel in range(3):
+            colors[:, channel] |= ((numbers >> (3 * level + channel)) & 1) << (7 - level)
+    return tuple(tuple(color) for color in colors.tolist())
+
+
+FACADES = Palette(
+    names=(
+        "background",
+        "wall",
+        "window",
+        "door",
+        "window head",
+        "sill",
+        "balcony",
+        "shutter",
+        "ornament",
+        "cornice",
+        "column",
+        "shop",
+    ),
+    colors=(
+        (0, 0, 222),
+        (0, 48, 255),
+        (0, 128, 255),
+        (0, 208, 255),
+        (32, 255, 224),
+        (112, 255, 144),
+        (192, 255, 64),
+        (255, 240, 0),
+        (255, 160, 0),
+        (255, 80, 0),
+        (255, 0, 0),
+        (176, 0, 0),
+    ),
+)
+
+VOC = Palette(
+    names=(
+        "background",
+        "aeroplane",
+        "bicycle",
+        "bird",
+        "boat",
+        "bottle",
+        "bus",
+        "car",
+        "cat",
+        "chair",
+        "cow",
+        "dining table",
+        "dog",
+        "horse",
+        "motorbike",
+        "person",
+        "potted plant",
+        "sheep",
+        "sofa",
+        "train",
+        "tv monitor",
+    ),
+    colors=voc_colors(21),
+    void=voc_colors(256)[255],
+)

@@ -1,0 +1,99 @@
+"""Figures of generated pictures against real ones. Pictures of one call have one size."""
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_jaccard_index
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from gan_core.faces import find_face
+from gan_core.image import to_tensor
+
+
+def gradient_energy(pictures: Tensor) -> Tensor:
+    """Mean squared difference of neighbouring pixels, of `(N, C, H, W)`: how much fine structure there is."""
+    down = (pictures[..., 1:, :] - pictures[..., :-1, :]).square().mean()
+    right = (pictures[..., :, 1:] - pictures[..., :, :-1]).square().mean()
+    return down + right
+
+
+def as_batch(pictures: list[Image.Image]) -> Tensor:
+    """`(N, C, H, W)` in [0, 1]."""
+    return torch.cat([to_tensor(picture) for picture in pictures]) * 0.5 + 0.5
+
+
+def compare(generated: list[Image.Image], real: list[Image.Image]) -> dict[str, float]:
+    """Figures of generated pictures against the real ones they should be.
+
+    l1: mean absolute difference, of 1. ssim: Wang et al. 2004. sharpness_ratio: gradient energy, generated
+    over real; 1 is as sharp as a photo, less is blurred.
+    """
+    a, b = as_batch(generated), as_batch(real)
+    return {
+        "l1": float((a - b).abs().mean()),
+        "ssim": float(structural_similarity_index_measure(a, b, data_range=1.0)),
+        "sharpness_ratio": float(gradient_energy(a) / gradient_energy(b)),
+    }
+
+
+def face_rate(pictures: list[Image.Image]) -> float:
+    """Share of the pictures in which OpenCV's frontal cascade finds a face."""
+    return sum(find_face(picture) is not None for picture in pictures) / len(pictures)
+
+
+def label_scores(predicted: Tensor, labels: Tensor, classes: int) -> dict[str, float]:
+    """Pixel accuracy and mean intersection over union, over the classes that occur in the labels; `(N, H, W)` both."""
+    iou = multiclass_jaccard_index(predicted, labels, classes, average="none")
+    present = torch.bincount(labels.flatten(), minlength=classes) > 0
+    return {
+        "accuracy": float(multiclass_accuracy(predicted, labels, classes, average="micro")),
+        "iou": float(iou[present].mean()),
+    }
+
+
+PATCH, PATCHES, PROJECTIONS, LEVELS = 7, 128, 512, 3
+
+
+def sliced_wasserstein(generated: list[Image.Image], real: list[Image.Image], seed: int = 0) -> float:
+    """Distance of the distributions of small patches, whatever picture they come from; 0 for equal ones.
+
+    Karras et al. (arXiv 1710.10196), section 5: 7x7 patches of the levels of a Laplacian pyramid, normalised in
+    each channel; mean over the levels, times 1000 as there. It needs no network, hence no weights.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    pyramids = [laplacian_pyramid(as_batch(pictures)) for pictures in (generated, real)]
+    distances = []
+    for levels in zip(*pyramids):
+        patches = [random_patches(level, rng) for level in levels]
+        directions = F.normalize(torch.randn(patches[0].shape[1], PROJECTIONS, generator=rng), dim=0)
+        a, b = ((x @ directions).sort(dim=0).values for x in patches)  # (patches, projections)
+        count = min(len(a), len(b))
+        a, b = (x[torch.linspace(0, len(x) - 1, count).long()] for x in (a, b))
+        distances.append((a - b).abs().mean())
+    return float(torch.stack(distances).mean() * 1000)
+
+
+def laplacian_pyramid(x: Tensor) -> list[Tensor]:
+    """What each halving loses, fine to coarse, and the rest; of `(N, C, H, W)`."""
+    levels = []
+    for _ in range(LEVELS - 1):
+        half = F.avg_pool2d(x, 2)
+        levels.append(x - F.interpolate(half, scale_factor=2, mode="bilinear"))
+        x = half
+    return [*levels, x]
+
+
+def random_patches(x: Tensor, rng: torch.Generator) -> Tensor:
+    """`(N * PATCHES, C * 49)` at random places of `(N, C, H, W)`; each channel has mean 0 and deviation 1."""
+    count, channels, height, width = x.shape
+    tops = torch.randint(height - PATCH + 1, (count, PATCHES), generator=rng)
+    lefts = torch.randint(width - PATCH + 1, (count, PATCHES), generator=rng)
+    offsets = torch.arange(PATCH)
+    rows = tops[:, :, None, None] + offsets[:, None]  # (N, PATCHES, 7, 1)
+    columns = lefts[:, :, None, None] + offsets  # (N, PATCHES, 1, 7)
+    pictures = torch.arange(count)[:, None, None, None]
+    patches = x.permute(0, 2, 3, 1)[pictures, rows, columns]  # (N, PATCHES, 7, 7, C)
+    patches = patches.reshape(-1, PATCH * PATCH, channels)
+    patches = (patches - patches.mean(dim=(0, 1))) / patches.std(dim=(0, 1)).clamp(min=1e-6)
+    return patches.flatten(1)
