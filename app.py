@@ -1,4 +1,4 @@
-"""The web app. Draw a line, see a face.
+"""The web app. Draw a line, see a face; paint a facade, see the building.
 
 python app.py [--checkpoints DIR] [--host HOST] [--port PORT]
 """
@@ -8,6 +8,7 @@ import asyncio
 import logging
 import random
 from pathlib import Path
+from string import Template
 
 import gradio as gr
 from gradio.components.base import server
@@ -16,9 +17,11 @@ from PIL import Image, ImageOps
 from gan_core import Pix2PixPredictor
 from gan_core.batching import Batcher, BusyError
 from gan_core.checkpoint import CheckpointError
+from gan_core.facades import random_facade, read_pair
 from gan_core.faces import crop_face
 from gan_core.image import PictureError, open_picture, read_data_url, to_data_url
 from gan_core.lineart import draw_lines, is_drawing, normalise_drawing, random_doodle
+from gan_core.palette import FACADES
 from gan_core.tasks import TASKS, Task
 
 ROOT = Path(__file__).parent
@@ -34,26 +37,34 @@ logger = logging.getLogger(__name__)
 class LiveBoard(gr.HTML):
     """Paper to draw on, and beside it what a predictor makes of it while the line grows.
 
-    As an input it gives the drawing as a PIL picture, or None; as an output it takes one.
+    As an output it takes a drawing as PIL picture, or (drawing, photo to compare the result with).
+
+    paper: name of its files in assets/, "sketchpad" or "facade". source, result: what one draws and sees, in a word.
+    options: those of gr.HTML; what it does not know becomes a property that the JavaScript can read.
     """
 
-    def __init__(self, predictor: Pix2PixPredictor, examples: Path, **options):
+    def __init__(self, predictor: Pix2PixPredictor, paper: str, source: str, result: str, **options):
         self.predictor = predictor
-        self.example_folder = examples
+        self.example_folder = ASSETS / "examples" / predictor.task.name
         self.predict = Batcher(predictor.predict_batch)
+        guide, tools = (ASSETS / f"{paper}.html").read_text().split("<!-- tools -->")
+        board = Template((ASSETS / "board.html").read_text())
         super().__init__(
-            html_template=(ASSETS / "sketchpad.html").read_text(),
-            js_on_load=(ASSETS / "sketchpad.js").read_text(),
+            html_template=board.substitute(guide=guide, tools=tools, source=source, result=result),
+            js_on_load=(ASSETS / "board.js").read_text() + (ASSETS / f"{paper}.js").read_text(),
             apply_default_css=False,
             storage=f"board-{predictor.task.name}",
+            source=source,
+            result=result,
             **options,
         )
 
-    def preprocess(self, payload: str | None) -> Image.Image | None:
-        return read_data_url(payload) if payload else None
-
-    def postprocess(self, value: Image.Image | None) -> str | None:
-        return None if value is None else to_data_url(value, "PNG")
+    def postprocess(self, value: Image.Image | tuple[Image.Image, Image.Image] | None) -> dict | None:
+        if value is None:
+            return None
+        drawing, reference = value if isinstance(value, tuple) else (value, None)
+        reference = reference and to_data_url(reference, "JPEG", quality=92)
+        return {"drawing": to_data_url(drawing, "PNG"), "reference": reference}
 
     @server
     async def redraw(self, request: dict) -> dict:
@@ -102,9 +113,9 @@ def heat_map(realism: Image.Image) -> Image.Image:
 
 def sketch_tab(predictor: Pix2PixPredictor) -> None:
     """Draw a face; or start from an example, a surprise, or the lines of a photo."""
-    board = LiveBoard(predictor, ASSETS / "examples" / predictor.task.name, elem_id="sketch-board")
+    board = LiveBoard(predictor, "sketchpad", "drawing", "face", elem_id="sketch-board")
     photo = gr.State(None)
-    with gr.Column(elem_id="sketch-actions"):
+    with gr.Column(elem_classes="pad-actions"):
         with gr.Row():
             surprise = gr.Button("Surprise me", elem_id="surprise", min_width=100)
             upload = gr.UploadButton(
@@ -113,7 +124,7 @@ def sketch_tab(predictor: Pix2PixPredictor) -> None:
         detail = gr.Slider(0, 1, 0.5, step=0.05, label="Detail of the lines", visible=False, elem_id="detail")
 
     def surprise_me():
-        return random_doodle(random.getrandbits(32))
+        return random_doodle(random.getrandbits(32)), None, gr.Slider(visible=False)
 
     def lines_of_upload(data: bytes | None, detail: float):
         if data is None:
@@ -131,9 +142,35 @@ def sketch_tab(predictor: Pix2PixPredictor) -> None:
     def lines_again(face: Image.Image | None, detail: float):
         return gr.skip() if face is None else draw_lines(face, detail)
 
-    surprise.click(surprise_me, outputs=board, **LIVE)
+    surprise.click(surprise_me, outputs=[board, photo, detail], **LIVE)
     upload.upload(lines_of_upload, [upload, detail], [board, photo, detail], show_progress="minimal", **PRIVATE)
     detail.input(lines_again, [photo, detail], board, **LIVE)
+
+
+def facade_tab(predictor: Pix2PixPredictor) -> None:
+    """Paint a label map; or start from an example, a surprise, or an uploaded map."""
+    palette = [{"name": name, "color": color} for name, color in zip(FACADES.names, FACADES.colors)]
+    board = LiveBoard(predictor, "facade", "map", "building", palette=palette, elem_id="facade-board")
+    with gr.Row(elem_classes="pad-actions"):
+        surprise = gr.Button("Surprise me", elem_id="facade-surprise", min_width=100)
+        upload = gr.UploadButton(
+            "Open a label map", file_types=["image"], type="binary", elem_id="facade-upload", min_width=100
+        )
+
+    def surprise_me():
+        return random_facade(random.getrandbits(32))
+
+    def open_map(data: bytes | None):
+        if data is None:
+            return gr.skip()
+        try:
+            return read_pair(open_picture(data))
+        except PictureError as error:
+            gr.Warning(str(error), title="This picture cannot be used")
+            return gr.skip()
+
+    surprise.click(surprise_me, outputs=board, **LIVE)
+    upload.upload(open_map, upload, board, show_progress="minimal", **PRIVATE)
 
 
 def missing_tab(task: Task, error: CheckpointError) -> None:
@@ -145,21 +182,29 @@ def missing_tab(task: Task, error: CheckpointError) -> None:
     )
 
 
+TABS = {"sketch2face": sketch_tab, "facades": facade_tab}
+
+
 def create_demo(checkpoints: Path = ASSETS / "checkpoints") -> gr.Blocks:
     """Builds the page. checkpoints: a folder with `<task>.safetensors`, such as a run folder of train."""
     with gr.Blocks(title="Draw a line, see a face") as demo:
         gr.Markdown(
-            "# Draw a line, see a face\nNobody here is real: a small network makes the person up while you draw.",
+            "# Draw a line, see a face\n"
+            "Nobody here is real and no building stands: small networks make them up while you draw.",
             elem_id="title",
         )
-        with gr.Tab(TASKS["sketch2face"].title):
-            try:
-                predictor = Pix2PixPredictor.from_checkpoint(Path(checkpoints) / "sketch2face.safetensors")
-            except CheckpointError as error:
-                logger.warning("%s", error)
-                missing_tab(TASKS["sketch2face"], error)
-            else:
-                sketch_tab(predictor)
+        for name, tab in TABS.items():
+            task = TASKS[name]
+            with gr.Tab(task.title, id=name):
+                try:
+                    predictor = Pix2PixPredictor.from_checkpoint(Path(checkpoints) / f"{name}.safetensors")
+                    if predictor.task is not task:
+                        raise CheckpointError(f"{name}.safetensors is a checkpoint for {predictor.task.name}")
+                except CheckpointError as error:
+                    logger.warning("%s", error)
+                    missing_tab(task, error)
+                else:
+                    tab(predictor)
     return demo
 
 
@@ -175,7 +220,11 @@ def launch(demo: gr.Blocks, **options) -> tuple:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(allow_abbrev=False, prog="python app.py", description="Draw a line, see a face.")
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False,
+        prog="python app.py",
+        description="Draw a line, see a face; paint a facade, see the building.",
+    )
     parser.add_argument("--checkpoints", type=Path, default=ASSETS / "checkpoints", metavar="DIR")
     parser.add_argument("--host", default=None, help="default: only this computer; 0.0.0.0 for all")
     parser.add_argument("--port", type=int, default=None)

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from gan_core.image import to_rgb
-from gan_core.palette import FACADES
+from gan_core.palette import FACADES, LEAST_NEAR
 
 SIZE = 256
 BACKGROUND, WALL, WINDOW, DOOR, HEAD, SILL, BALCONY, SHUTTER, ORNAMENT, CORNICE, COLUMN, SHOP = range(len(FACADES))
@@ -27,6 +27,22 @@ def read_label_map(picture: Image.Image) -> Image.Image:
         y, x = (SIZE - h) // 2, (SIZE - w) // 2
         labels[y : y + h, x : x + w] = scaled
     return FACADES.to_picture(labels)
+
+
+def read_pair(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """A label map, and the photo beside it if the picture is a pair of equal halves, in either order.
+
+    Raises PictureError as `read_label_map`.
+    """
+    picture = to_rgb(picture)
+    width, height = picture.size
+    if 1.9 < width / height < 2.1:
+        halves = [picture.crop((0, 0, width // 2, height)), picture.crop((width - width // 2, 0, width, height))]
+        shares = [FACADES.near_share(half) for half in halves]
+        if min(shares) < LEAST_NEAR <= max(shares):
+            photo, label_map = (halves[i] for i in np.argsort(shares))
+            return read_label_map(label_map), photo
+    return read_label_map(picture), None
 
 
 @dataclass(frozen=True)

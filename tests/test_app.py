@@ -12,18 +12,25 @@ from PIL import Image, ImageDraw
 
 import app
 from gan_core import Pix2PixPredictor
+from gan_core.facades import random_facade
 from gan_core.image import read_data_url, to_data_url
 
 CHECKPOINTS = Path("assets/checkpoints")
 
 
 @pytest.fixture(scope="module")
-def board():
-    """URL, id of the board's component."""
+def boards():
+    """Task -> (URL, id of the board's component)."""
     demo = app.create_demo(CHECKPOINTS)
     _, url, _ = app.launch(demo, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
-    yield url, next(id for id, block in demo.blocks.items() if isinstance(block, app.LiveBoard))
+    found = {block.predictor.task.name: id for id, block in demo.blocks.items() if isinstance(block, app.LiveBoard)}
+    yield {task: (url, id) for task, id in found.items()}
     demo.close()
+
+
+@pytest.fixture
+def board(boards):
+    return boards["sketch2face"]
 
 
 def ask(board, function, data, client=httpx, session="tester"):
@@ -39,8 +46,13 @@ def drawing(seed: int) -> str:
     return to_data_url(paper, "PNG")
 
 
-def test_a_drawing_becomes_a_picture(board):
-    answer = ask(board, "redraw", {"drawing": drawing(1), "realism": True}).json()
+def label_map(seed: int) -> str:
+    return to_data_url(random_facade(seed), "PNG")
+
+
+@pytest.mark.parametrize(("task", "draw"), [("sketch2face", drawing), ("facades", label_map)])
+def test_a_drawing_becomes_a_picture(boards, task, draw):
+    answer = ask(boards[task], "redraw", {"drawing": draw(1), "realism": True}).json()
     assert read_data_url(answer["picture"]).size == (256, 256)
     assert read_data_url(answer["realism"]).size == (256, 256)
 
@@ -71,12 +83,19 @@ BAD = {
 
 @pytest.mark.parametrize("data", BAD.values(), ids=BAD.keys())
 @pytest.mark.parametrize("function", ["redraw", "variants"])
-def test_bad_canvas_data_gets_a_sentence_and_the_app_goes_on(board, function, data):
+@pytest.mark.parametrize("task", ["sketch2face", "facades"])
+def test_bad_canvas_data_gets_a_sentence_and_the_app_goes_on(boards, task, function, data):
+    board = boards[task]
     response = ask(board, function, data)
     assert response.status_code == 200
     message = response.json()["error"]
     assert message.endswith(".") and len(message) > 20 and "Traceback" not in message
-    assert "picture" in ask(board, "redraw", {"drawing": drawing(2)}).json()
+    draw = {"sketch2face": drawing, "facades": label_map}[task]
+    assert "picture" in ask(board, "redraw", {"drawing": draw(2)}).json()
+
+
+def test_a_drawing_on_the_board_for_label_maps_is_explained(boards):
+    assert "no label map" in ask(boards["facades"], "redraw", {"drawing": drawing(1)}).json()["error"]
 
 
 def test_variants_repeat_with_their_seed(board):
@@ -105,8 +124,9 @@ def test_ten_visitors_at_once_each_get_their_own_pictures(board):
             assert int(np.argmin(distances)) == number
 
 
-def test_examples_are_drawings(board):
-    examples = ask(board, "examples", None).json()
+@pytest.mark.parametrize("task", ["sketch2face", "facades"])
+def test_examples_are_drawings(boards, task):
+    examples = ask(boards[task], "examples", None).json()
     assert len(examples) >= 6
     assert all(read_data_url(example["drawing"]).size == (256, 256) for example in examples)
 

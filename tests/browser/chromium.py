@@ -42,20 +42,28 @@ def open_browser() -> Iterator[Browser]:
 
 
 class Pen:
-    """The board of a page; coordinates are shares of the paper's side."""
+    """A board of a page; coordinates are shares of the paper's side.
 
-    def __init__(self, page: Page):
-        self.page = page
-        page.locator(".pad-alive").wait_for(state="attached", timeout=30_000)
-        self.paper = page.locator(".pad-paper")
-        page.evaluate(
-            """() => {
+    board: its id. pictures, and the delays of all pointer moves, are counted in the page's `window`.
+    """
+
+    def __init__(self, page: Page, board: str = "#sketch-board"):
+        self.page, self.board = page, page.locator(board)
+        alive = self.board.locator(".pad-alive")
+        alive.wait_for(state="attached", timeout=30_000)
+        self.paper = self.board.locator(".pad-paper")
+        alive.evaluate(
+            """(board) => {
                 window.delays = []; window.pictures = 0;
-                document.querySelector(".pad-alive").addEventListener("picture", (event) => {
+                board.addEventListener("picture", (event) => {
                     window.pictures += 1; window.delays.push(...event.detail.delays);
                 });
             }"""
         )
+
+    def click(self, action: str) -> None:
+        """A button of the board: undo, clear, brush, compare ..."""
+        self.board.locator(f"[data-action={action}]").click()
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         box = self.paper.bounding_box()
@@ -98,11 +106,12 @@ class Pen:
         )
 
     def face_url(self) -> str:
-        return self.page.locator(".pad-face").get_attribute("src")
+        return self.board.locator(".pad-face").get_attribute("src")
 
     def drawing_url(self) -> str:
         """The drawing as the page sends it."""
-        return self.page.evaluate("() => window.sessionStorage.getItem('board-sketch2face')")
+        task = {"sketch-board": "sketch2face", "facade-board": "facades"}[self.board.get_attribute("id")]
+        return self.page.evaluate(f"() => window.sessionStorage.getItem('board-{task}')")
 
 
 def oval(x: float, y: float, rx: float, ry: float, steps: int = 40) -> list[tuple[float, float]]:

@@ -20,16 +20,19 @@ def browser():
 
 @pytest.fixture
 def visit(browser, app_url):
-    """Opens the app as a new visitor: `pen = visit(width=390, height=844, has_touch=True)`."""
+    """Opens the app as a new visitor: `pen = visit(width=390, height=844, has_touch=True)`, or `visit("facades")`."""
     contexts = []
 
-    def open_page(width=1280, height=900, url=app_url, **options) -> Pen:
+    def open_page(task="sketch2face", width=1280, height=900, url=app_url, **options) -> Pen:
         context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True, **options)
         contexts.append(context)
         page = context.new_page()
         page.problems = []
         page.on("pageerror", lambda error: page.problems.append(str(error)))
         page.goto(url)
+        if task == "facades":
+            page.get_by_role("tab", name="building").click()
+            return Pen(page, "#facade-board")
         return Pen(page)
 
     yield open_page

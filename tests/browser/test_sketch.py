@@ -169,7 +169,7 @@ def test_surprise_examples_variants_realism_and_downloads(visit):
     pen.stroke([(0.1, 0.9), (0.9, 0.9)])
     assert pen.page.locator(".pad-variants img").count() == 0, "variants of another drawing must not stay"
 
-    for action, size in (("save-face", (256, 256)), ("save-drawing", (512, 512))):
+    for action, size in (("save-result", (256, 256)), ("save-source", (512, 512))):
         with pen.page.expect_download() as download:
             pen.page.click(f"[data-action={action}]")
         assert open_picture(download.value.path()).size == size

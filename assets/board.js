@@ -1,0 +1,356 @@
+// A live board: what is drawn goes to the server while the pen moves, and the answer is shown beside it.
+//
+// Gradio runs this once for each board, with
+//   element  the board's own DOM        server  the Python functions of the board
+//   props    its value and options      watch   tells when Python has set the value
+//
+// The file of the paper follows this one: sketchpad.js (ink) or facade.js (class colours). A paper has
+//   canvas, tools (names), keys (key -> tool), sizes ({tool: [largest, default]})
+//   begin(point) -> a new operation   extend(operation, points)   end(operation)
+//   repaint(operations)   read(image) -> a "picture" operation   picture() -> the data: URL that is sent
+//   cursor() -> width of the tool as a share of the paper, or 0
+//
+// The drawing is a list of operations; undo takes the last one away and paints the rest again.
+// A request is sent only when the answer to the last one is there, and always with the newest drawing.
+
+class Board {
+  constructor(paper) {
+    this.paper = paper;
+    this.face = element.querySelector(".pad-face");
+    this.heat = element.querySelector(".pad-heat");
+    this.compared = element.querySelector(".pad-compared");
+    this.split = element.querySelector(".pad-split");
+    this.status = element.querySelector(".pad-status");
+    this.size = element.querySelector(".pad-size");
+    this.cursor = element.querySelector(".pad-cursor");
+    this.operations = []; // what the paper made, and {kind: "clear"}
+    this.undone = [];
+    this.live = null; // the operation under the pen
+    this.waiting = []; // when the pointer moved, for each move that no picture has answered yet
+    this.busy = this.dirty = false;
+    this.failures = 0;
+    this.setTool(paper.tools[0]);
+    this.paint();
+    this.listen();
+  }
+
+  // --- The drawing ---
+
+  paint() {
+    const start = this.operations.findLastIndex((o) => o.kind === "picture" || o.kind === "clear");
+    this.paper.repaint(this.operations.slice(Math.max(start, 0)).filter((o) => o.kind !== "clear"));
+    const last = this.operations.at(-1);
+    element.classList.toggle("pad-empty", !last || last.kind === "clear");
+    this.button("undo").disabled = !this.operations.length;
+    this.button("redo").disabled = !this.undone.length;
+  }
+
+  do(operation) {
+    this.operations.push(operation);
+    this.undone = [];
+    this.paint();
+    this.commit();
+  }
+
+  undo() {
+    if (this.live || !this.operations.length) return;
+    this.undone.push(this.operations.pop());
+    this.paint();
+    this.commit();
+  }
+
+  redo() {
+    if (this.live || !this.undone.length) return;
+    this.operations.push(this.undone.pop());
+    this.paint();
+    this.commit();
+  }
+
+  clear() {
+    const last = this.operations.at(-1);
+    if (!this.live && last && last.kind !== "clear") this.do({ kind: "clear" });
+  }
+
+  // reference: a photo to compare the result with, if the drawing came with one.
+  async load(url, reference = null) {
+    const image = new Image();
+    image.src = url;
+    await image.decode();
+    this.do({ ...this.paper.read(image), reference });
+  }
+
+  // --- Sending and showing ---
+
+  // A change is complete: Python's other handlers get to know it, and it survives a reload of the page.
+  commit() {
+    const url = this.paper.picture();
+    props.value = url;
+    element.querySelector(".pad-variants").replaceChildren(); // they belong to the drawing before
+    try {
+      sessionStorage.setItem(props.storage, this.operations.length ? url : "");
+    } catch {
+      // A browser that forbids storage only loses the comfort.
+    }
+    this.changed();
+  }
+
+  changed() {
+    this.dirty = true;
+    this.showCompared();
+    if (!this.busy) this.send();
+  }
+
+  // Calls a Python function of the board. Throws what the server has to say, or that it says nothing.
+  async ask(name, request = null) {
+    let answer;
+    try {
+      answer = await server[name](request);
+    } catch {
+      // Told below, as is the missing answer that Gradio gives in place of some errors.
+    }
+    if (!answer) throw new Error(`No answer from the server. Your ${props.source} is safe here; trying again …`);
+    if (answer.error) throw new Error(answer.error);
+    return answer;
+  }
+
+  async send() {
+    this.busy = true;
+    while (this.dirty) {
+      this.dirty = false;
+      const moves = this.waiting;
+      this.waiting = [];
+      try {
+        const realism = element.classList.contains("pad-realism");
+        await this.show(await this.ask("redraw", { drawing: this.paper.picture(), realism }), moves);
+        this.failures = 0;
+      } catch (error) {
+        this.say(error.message, true);
+        this.failures += 1;
+        await new Promise((resolve) => setTimeout(resolve, Math.min(500 * 2 ** this.failures, 8000)));
+        this.dirty = this.failures < 8; // then it waits for the next stroke
+        if (!this.dirty) this.say(`The server has gone. Your ${props.source} is safe here: save it, or draw on to try again.`, true);
+        this.failures %= 8;
+      }
+    }
+    this.busy = false;
+  }
+
+  async show(answer, moves) {
+    this.face.src = answer.picture;
+    await this.face.decode();
+    if (answer.realism) this.heat.src = answer.realism;
+    element.classList.add("pad-alive");
+    this.say("");
+    // For benchmarks and tests: how long each pointer move waited for its picture.
+    const now = performance.now();
+    element.dispatchEvent(new CustomEvent("picture", { detail: { delays: moves.map((moved) => now - moved) } }));
+  }
+
+  showCompared() {
+    if (!element.classList.contains("pad-compare")) return;
+    const picture = this.operations.findLast((o) => o.kind === "picture" || o.kind === "clear");
+    this.compared.src = picture?.reference ?? this.paper.picture();
+  }
+
+  say(message, warning = false) {
+    this.status.textContent = message;
+    this.status.classList.toggle("pad-warning", warning);
+  }
+
+  // --- Input ---
+
+  button(name) {
+    return element.querySelector(`[data-action="${name}"]`);
+  }
+
+  point(event) {
+    const canvas = this.paper.canvas;
+    const box = canvas.getBoundingClientRect();
+    // A mouse reports a pressure of 0.5: the middle of what a pen can do.
+    const pressure = event.pointerType === "pen" ? 0.35 + 1.3 * event.pressure : 1;
+    const x = ((event.clientX - box.left) * canvas.width) / box.width;
+    const y = ((event.clientY - box.top) * canvas.height) / box.height;
+    return { x, y, pressure };
+  }
+
+  moved(event) {
+    this.showCursor(event);
+    if (!this.live || event.pointerId !== this.live.pointer) return;
+    const events = event.getCoalescedEvents?.() ?? [];
+    this.paper.extend(this.live, (events.length ? events : [event]).map((step) => this.point(step)));
+    this.waiting.push(event.timeStamp);
+    this.changed();
+  }
+
+  pressed(event) {
+    if (this.live || (event.pointerType === "mouse" && event.button !== 0)) return;
+    event.preventDefault();
+    this.paper.canvas.setPointerCapture(event.pointerId);
+    const turned = event.pointerType === "pen" && event.buttons & 32; // the back of the pen erases
+    this.live = this.paper.begin(this.point(event), turned ? "eraser" : this.tool, Number(this.size.value));
+    this.live.pointer = event.pointerId;
+    element.classList.remove("pad-empty");
+    this.waiting.push(event.timeStamp);
+    this.changed();
+  }
+
+  released(event) {
+    if (!this.live || event.pointerId !== this.live.pointer) return;
+    const operation = this.live;
+    this.live = null;
+    this.paper.end?.(operation);
+    this.do(operation);
+  }
+
+  // The browser took the pointer away, to scroll or to zoom: what it had begun was not meant.
+  cancelled(event) {
+    if (!this.live || event.pointerId !== this.live.pointer) return;
+    this.live = null;
+    this.paint();
+    this.changed();
+  }
+
+  showCursor(event) {
+    const box = this.paper.canvas.getBoundingClientRect();
+    const width = this.paper.cursor(this.tool, Number(this.size.value)) * box.width;
+    this.cursor.style.width = this.cursor.style.height = `${width}px`;
+    this.cursor.style.transform = `translate(${event.clientX - box.left - width / 2}px, ${event.clientY - box.top - width / 2}px)`;
+    this.cursor.style.opacity = event.pointerType === "touch" || !width ? 0 : 1;
+  }
+
+  setTool(name) {
+    this.tool = name;
+    for (const tool of this.paper.tools) this.button(tool).setAttribute("aria-pressed", String(tool === name));
+    const [largest, usual] = this.paper.sizes;
+    if (Number(this.size.max) !== largest) {
+      this.size.max = largest;
+      this.size.value = usual;
+    }
+    this.showSize();
+  }
+
+  showSize() {
+    element.querySelector(".pad-size-value").textContent = this.size.value;
+  }
+
+  resize(step) {
+    this.size.value = Number(this.size.value) + step;
+    this.showSize();
+  }
+
+  toggle(name) {
+    const on = element.classList.toggle(`pad-${name}`);
+    this.button(name).setAttribute("aria-pressed", String(on));
+    this.changed();
+  }
+
+  save(url, name) {
+    const link = document.createElement("a");
+    link.href = url;
+    link.download = name;
+    link.click();
+  }
+
+  act(action) {
+    if (this.paper.tools.includes(action)) return this.setTool(action);
+    const actions = {
+      undo: () => this.undo(),
+      redo: () => this.redo(),
+      clear: () => this.clear(),
+      variants: () => this.showVariants(),
+      realism: () => this.toggle("realism"),
+      compare: () => this.toggle("compare"),
+      "save-result": () => this.face.src && this.save(this.face.src, `${props.result}.jpg`),
+      "save-source": () => this.save(this.paper.canvas.toDataURL("image/png"), `${props.source}.png`),
+    };
+    actions[action]();
+  }
+
+  key(event) {
+    const typing = event.target.closest("input:not([type=range]), textarea, select, [contenteditable]");
+    if (typing || !element.offsetParent || event.altKey) return;
+    const key = event.key.toLowerCase();
+    const command = event.ctrlKey || event.metaKey;
+    let action = null;
+    if (command) action = { z: event.shiftKey ? "redo" : "undo", y: "redo" }[key];
+    else action = { ...this.paper.keys, r: "realism", v: "variants", c: "compare", delete: "clear" }[key];
+    if (action) this.act(action);
+    else if (!command && key === "[") this.resize(-1);
+    else if (!command && key === "]") this.resize(1);
+    else if (command || !this.paper.key?.(key)) return;
+    event.preventDefault();
+  }
+
+  listen() {
+    const canvas = this.paper.canvas;
+    canvas.addEventListener("pointerdown", (event) => this.pressed(event));
+    canvas.addEventListener("pointermove", (event) => this.moved(event));
+    canvas.addEventListener("pointerup", (event) => this.released(event));
+    canvas.addEventListener("pointercancel", (event) => this.cancelled(event));
+    canvas.addEventListener("pointerleave", () => (this.cursor.style.opacity = 0));
+    canvas.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
+    canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+    element.querySelectorAll("[data-action]").forEach((button) =>
+      button.addEventListener("click", () => this.act(button.dataset.action))
+    );
+    this.size.addEventListener("input", () => this.showSize());
+    this.split.addEventListener("input", () => element.style.setProperty("--split", `${this.split.value}%`));
+    const onKey = (event) => {
+      if (element.isConnected) this.key(event);
+      else document.removeEventListener("keydown", onKey);
+    };
+    document.addEventListener("keydown", onKey);
+    watch("value", () => {
+      const value = props.value;
+      if (value?.drawing) this.load(value.drawing, value.reference);
+    });
+  }
+
+  thumbnail(strip, picture, label, action) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.title = button.ariaLabel = label;
+    button.append(Object.assign(new Image(96, 96), { src: picture, alt: "" }));
+    button.addEventListener("click", action);
+    element.querySelector(strip).append(button);
+  }
+
+  async showVariants() {
+    const button = this.button("variants");
+    button.disabled = true;
+    try {
+      const seed = Math.floor(Math.random() * 2 ** 31);
+      const answer = await this.ask("variants", { drawing: this.paper.picture(), seed });
+      element.querySelector(".pad-variants").replaceChildren();
+      answer.pictures.forEach((picture, i) =>
+        this.thumbnail(".pad-variants", picture, `Show variant ${i + 1}`, () => (this.face.src = picture))
+      );
+      this.say("Click a variant to see it large; draw on to go back to the live picture.");
+    } catch (error) {
+      this.say(error.message, true);
+    }
+    button.disabled = false;
+  }
+
+  async showExamples() {
+    const examples = await this.ask("examples");
+    for (const { name, drawing } of examples) {
+      this.thumbnail(".pad-examples", drawing, `Start from: ${name}`, () => this.load(drawing));
+    }
+    return examples;
+  }
+
+  // What was on the paper before a reload; else, if the paper wants one, the first example.
+  async start() {
+    let url = null;
+    try {
+      url = sessionStorage.getItem(props.storage);
+    } catch {
+      // See commit.
+    }
+    if (url) this.load(url);
+    else if (!this.paper.startsWithExample) this.changed();
+    const examples = await this.showExamples();
+    if (!url && this.paper.startsWithExample && !this.operations.length && !this.live) this.load(examples[0].drawing);
+  }
+}
