@@ -18,7 +18,7 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 
 benchmark: $(VENV)/dev.stamp
-	$(BIN)/python -m tests.benchmarks.sketch_latency
+	$(BIN)/python -m tests.benchmarks.live_latency
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -17,10 +17,16 @@ from PIL import Image
 
 from gan_core.image import PictureError, to_rgb
 
+EXACT = 2  # levels from a class colour, up to which a pixel was painted in it, not smeared into it
 NEAR = 40  # levels from a class colour, up to which a pixel is surely of that class
-SMEARED = 90  # levels, up to which it may well be; half way between two classes is further from every third one
+SMEARED = 90  # levels, up to which it may well be
 LEAST_NEAR = 0.25  # of the pixels of a label map, however smeared; of a photo hardly any are
 LABEL_SIDE = 1024  # larger maps are looked at in this size: their flat areas lose nothing
+RGB_SPACE = np.eye(3, dtype=np.float32)
+# RGB -> brightness and two hues, as in JPEG, which keeps brightness sharp and smears hue: hence the larger weight.
+JPEG_SPACE = np.array(
+    [[0.299 * 2.2, 0.587 * 2.2, 0.114 * 2.2], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]], dtype=np.float32
+)
 
 Color = tuple[int, int, int]
 
@@ -48,7 +54,7 @@ class Palette:
         """As `to_labels`, for a map that was smeared by JPEG or by scaling.
 
         Between two flat areas a smear runs through the colours of other classes. So a pixel can only be of a
-        class that shows itself clearly within three pixels of it.
+        class that shows itself clearly within three pixels of it, or has just its colour.
         Raises PictureError if the picture is no map in these colours.
         """
         picture = to_rgb(picture)
@@ -57,8 +63,7 @@ class Palette:
             picture = picture.resize([max(1, round(side * scale)) for side in picture.size], Image.Resampling.NEAREST)
         pixels = np.asarray(picture)
         distances = self._distances(pixels)
-        labels, nearest = distances.argmin(axis=-1).astype(np.uint8), distances.min(axis=-1)
-        far = nearest > NEAR**2
+        far = distances.min(axis=-1) > NEAR**2
         if far.mean() > 1 - LEAST_NEAR:
             stranger = self._commonest(pixels[far])
             raise PictureError(
@@ -66,12 +71,15 @@ class Palette:
                 "it is no label map. Paint it in the class colours; if it is a photo, give its label map instead."
             )
         if not far.any():
-            return labels
+            return distances.argmin(axis=-1).astype(np.uint8)
+        distances = self._distances(pixels, JPEG_SPACE)
+        labels, nearest = distances.argmin(axis=-1), distances.min(axis=-1)
         for number in range(len(self)):
             seen = ((labels == number) & (nearest <= SMEARED**2)).astype(np.uint8)
             seen = cv2.morphologyEx(seen, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))  # a smear is thinner
             around = cv2.dilate(seen, np.ones((7, 7), np.uint8)).astype(bool)
-            distances[~around, number] += 1e6
+            exact = (labels == number) & (nearest <= EXACT**2)
+            distances[~(around | exact), number] += 1e6
         return distances.argmin(axis=-1).astype(np.uint8)
 
     def near_share(self, picture: Image.Image) -> float:
@@ -83,7 +91,7 @@ class Palette:
         labels = np.asarray(labels)
         table = np.zeros((256, 3), dtype=np.uint8)
         table[: len(self)] = self._table
-        known = labels < len(self)
+        known = (labels >= 0) & (labels < len(self))
         if self.void is not None:
             table[255] = self.void
             known |= labels == 255
@@ -91,10 +99,10 @@ class Palette:
             raise ValueError(f"class {labels[~known].flat[0]} is not one of the {len(self)} classes")
         return Image.fromarray(table[labels])
 
-    def _distances(self, pixels: np.ndarray) -> np.ndarray:
+    def _distances(self, pixels: np.ndarray, space: np.ndarray = RGB_SPACE) -> np.ndarray:
         """uint8 `(H, W, 3)` -> squared distance to the colour of each class, float32 `(H, W, classes)`."""
-        table = self._table.astype(np.float32)
-        flat = pixels.reshape(-1, 3).astype(np.float32)
+        table = self._table.astype(np.float32) @ space.T
+        flat = pixels.reshape(-1, 3).astype(np.float32) @ space.T
         # |p - c|^2 = |p|^2 - 2 p c + |c|^2
         distances = flat @ (-2 * table.T) + (table**2).sum(axis=1) + (flat**2).sum(axis=1, keepdims=True)
         return distances.reshape(*pixels.shape[:2], len(self))

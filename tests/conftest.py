@@ -1,14 +1,18 @@
 """What the tests share: small networks whose answers are worth comparing, and pictures drawn on the spot."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
 from torch import nn
 
+from gan_core.facades import random_facade
+from gan_core.palette import FACADES
 from gan_core.patchgan import PatchDiscriminator, PatchGANConfig
 from gan_core.tasks import TASKS, Task
-from gan_core.unet import UNetConfig, UNetGenerator
+from gan_core.unet import Noise, UNetConfig, UNetGenerator
 
 TINY_UNET = UNetConfig(in_channels=1, base_channels=4, norm="batch", upsampling="mixed", refine_channels=4)
 TINY_PATCHGAN = PatchGANConfig(source_channels=1, base_channels=4)
@@ -111,3 +115,29 @@ def doodle() -> Image.Image:
     draw.line((150, 150, 145, 190), fill=0, width=4)
     draw.arc((115, 190, 185, 230), 0, 180, fill=0, width=4)
     return picture
+
+
+def draw_building(seed: int = 0, size: int = 256) -> tuple[Image.Image, Image.Image]:
+    """A label map by rule, and a photo of it: each class in a muted tone of its own, lit from one side."""
+    label_map = random_facade(seed).resize((size, size), Image.Resampling.NEAREST)
+    rng = np.random.default_rng(1)
+    tones = np.linspace(50, 180, len(FACADES))[:, None] + rng.uniform(0, 40, (len(FACADES), 3))
+    light = np.linspace(0.85, 1.05, size)[None, :, None] + np.random.default_rng(seed).normal(0, 0.02, (size, size, 1))
+    photo = (tones[FACADES.to_labels(label_map)] * light).clip(0, 255)
+    return label_map, Image.fromarray(photo.astype(np.uint8))
+
+
+@pytest.fixture(scope="session")
+def building():
+    """`draw_building`, a label map and its photo for each seed."""
+    return draw_building
+
+
+@pytest.fixture
+def noisy_generator() -> UNetGenerator:
+    """As `generator`, with pixel noise that one can see."""
+    net = enliven(UNetGenerator(replace(TINY_UNET, noise=True)))
+    for module in net.modules():
+        if isinstance(module, Noise):
+            nn.init.constant_(module.weight, 0.5)
+    return net.eval()

@@ -97,7 +97,7 @@ def augment(
 class PairFolder(Dataset):
     """Pairs on disk: `source/NAME.*` and `target/NAME.*`, both of one size.
 
-    gray_source: read the source as one channel, as line drawings are. zoom: the smallest share of the side that
+    gray_source: read the source as one channel, as line drawings are. zoom: the smallest share of each side that
     random crops keep; 1 for none. The source of a crop is scaled without new colours, as label maps need it.
     """
 
@@ -141,8 +141,8 @@ def augment_pair(
     if rng.random() < 0.5:
         source, target = source[:, ::-1], target[:, ::-1]
     if zoom < 1:
-        share_x, share_y = rng.uniform(zoom, 1) * np.exp(rng.uniform(-1, 1) * (1 - zoom) / 4 * np.array([1, -1]))
-        w, h = round(width * min(share_x, 1)), round(height * min(share_y, 1))
+        shares = rng.uniform(zoom, 1) * np.exp(rng.uniform(-1, 1) * (1 - zoom) / 4 * np.array([1, -1]))
+        w, h = (np.array([width, height]) * shares.clip(zoom, 1)).round().astype(int)
         x, y = rng.integers(0, width - w + 1), rng.integers(0, height - h + 1)
         source, target = (
             cv2.resize(np.ascontiguousarray(picture[y : y + h, x : x + w]), (width, height), interpolation=method)

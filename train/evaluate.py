@@ -73,6 +73,10 @@ def evaluate_facades(predictor: Pix2PixPredictor, data: Path, out: Path, judge: 
     """Writes `contact_sheet.jpg` to out: map, generated, real. Returns the figures. networks: "fid", "lpips"."""
     pairs = PairFolder(data / "val")
     sources, photos = zip(*(pairs.pair(i) for i in range(len(pairs))))
+    if any(photo.size != (SIZE, SIZE) for photo in photos):
+        raise DataError(
+            f"{data / 'val'} holds photos that are not {SIZE}x{SIZE}. Run `python -m train.prepare facades` first."
+        )
     generated = predict_all(predictor, list(sources))
     figures = {"pictures": len(photos)} | compare(generated, list(photos))
     figures["sliced_wasserstein"] = sliced_wasserstein(generated, list(photos))

@@ -76,10 +76,11 @@ def train_judge(data: Path, out: Path, epochs: int, seed: int = 0, workers: int 
     dataset = LabelledPhotos(data / "train", seed=seed, zoom=ZOOM)
     judge = Judge(JUDGE).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(judge.parameters(), LEARNING_RATE, weight_decay=0.01)
-    total = epochs * EpochBatches(len(dataset), BATCH).steps_per_epoch
-    progress = tqdm(total=total * BATCH, unit="image")
+    batch = min(BATCH, len(dataset))
+    total = epochs * EpochBatches(len(dataset), batch).steps_per_epoch
+    progress = tqdm(total=total * batch, unit="image")
     device = torch.device(device)
-    for step, (photo, labels) in enumerate(batches(dataset, BATCH, seed, 0, workers, device)):
+    for step, (photo, labels) in enumerate(batches(dataset, batch, seed, 0, workers, device)):
         if step == total:
             break
         optimizer.param_groups[0]["lr"] = LEARNING_RATE * linear_decay(step, total)
@@ -88,9 +89,9 @@ def train_judge(data: Path, out: Path, epochs: int, seed: int = 0, workers: int 
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        progress.update(BATCH)
+        progress.update(batch)
         if step % 20 == 0:
-            progress.set_postfix(loss=round(float(loss), 3), refresh=False)
+            progress.set_postfix(loss=round(loss.item(), 3), refresh=False)
     progress.close()
     facts = {"epochs": epochs, "data": f"{len(dataset)} photos"}
     checkpoint.save(out, "judge", {"judge": judge}, facts)

@@ -60,12 +60,14 @@ def sliced_wasserstein(generated: list[Image.Image], real: list[Image.Image], se
 
     Karras et al. (arXiv 1710.10196), section 5: 7x7 patches of the levels of a Laplacian pyramid, normalised in
     each channel; mean over the levels, times 1000 as there. It needs no network, hence no weights.
+    The patches are taken at the same places of all pictures, so that chance adds nothing to the distance.
     """
     rng = torch.Generator().manual_seed(seed)
     pyramids = [laplacian_pyramid(as_batch(pictures)) for pictures in (generated, real)]
     distances = []
     for levels in zip(*pyramids):
-        patches = [random_patches(level, rng) for level in levels]
+        places = [torch.randint(side - PATCH + 1, (PATCHES,), generator=rng) for side in levels[0].shape[-2:]]
+        patches = [patches_at(level, *places) for level in levels]
         directions = F.normalize(torch.randn(patches[0].shape[1], PROJECTIONS, generator=rng), dim=0)
         a, b = ((x @ directions).sort(dim=0).values for x in patches)  # (patches, projections)
         count = min(len(a), len(b))
@@ -84,16 +86,12 @@ def laplacian_pyramid(x: Tensor) -> list[Tensor]:
     return [*levels, x]
 
 
-def random_patches(x: Tensor, rng: torch.Generator) -> Tensor:
-    """`(N * PATCHES, C * 49)` at random places of `(N, C, H, W)`; each channel has mean 0 and deviation 1."""
-    count, channels, height, width = x.shape
-    tops = torch.randint(height - PATCH + 1, (count, PATCHES), generator=rng)
-    lefts = torch.randint(width - PATCH + 1, (count, PATCHES), generator=rng)
+def patches_at(x: Tensor, tops: Tensor, lefts: Tensor) -> Tensor:
+    """`(N * PATCHES, C * 49)` of `(N, C, H, W)`; each channel has mean 0 and deviation 1."""
     offsets = torch.arange(PATCH)
-    rows = tops[:, :, None, None] + offsets[:, None]  # (N, PATCHES, 7, 1)
-    columns = lefts[:, :, None, None] + offsets  # (N, PATCHES, 1, 7)
-    pictures = torch.arange(count)[:, None, None, None]
-    patches = x.permute(0, 2, 3, 1)[pictures, rows, columns]  # (N, PATCHES, 7, 7, C)
-    patches = patches.reshape(-1, PATCH * PATCH, channels)
+    rows = tops[:, None, None] + offsets[:, None]  # (PATCHES, 7, 1)
+    columns = lefts[:, None, None] + offsets  # (PATCHES, 1, 7)
+    patches = x.permute(0, 2, 3, 1)[:, rows, columns]  # (N, PATCHES, 7, 7, C)
+    patches = patches.reshape(-1, PATCH * PATCH, x.shape[1])
     patches = (patches - patches.mean(dim=(0, 1))) / patches.std(dim=(0, 1)).clamp(min=1e-6)
     return patches.flatten(1)

@@ -216,9 +216,9 @@ def fade_gradient(fake: Tensor, source: Tensor, fade_ink: float) -> Tensor:
 def fixed_drawings(data: Path, config: Pix2PixConfig, count: int = 8) -> tuple[Tensor, Tensor]:
     """The held-out drawings of the sample grid: clean line art of some faces, then a random hand's."""
     if (data / "val" / "source").is_dir():
-        pairs = open_dataset(data, "val", config)
-        chosen = [pairs[0, int(i)] for i in np.linspace(0, len(pairs) - 1, min(2 * count, len(pairs)))]
-        return torch.stack([source for source, _ in chosen]), torch.stack([target for _, target in chosen])
+        pairs = PairFolder(data / "val", config.generator.in_channels == 1)
+        chosen = [pairs.pair(int(i)) for i in np.linspace(0, len(pairs) - 1, min(2 * count, len(pairs)))]
+        return tuple(torch.cat([to_tensor(picture) for picture in side]) for side in zip(*chosen))
     held_out = FacePhotos(data / "val")
     sources, targets = [], []
     for hand in (False, True):
@@ -364,10 +364,13 @@ def main(arguments: list[str] | None = None) -> None:
             if earlier["task"] != options.task:
                 raise RunError(f"{options.resume} is a run of {earlier['task']}, not of {options.task}.")
             config = replace(Pix2PixConfig.from_dict(earlier["config"]), **overrides)
-            run.write_options({"task": options.task, "config": asdict(config)})
+            loop["init"] = Path(earlier["init"]) if earlier.get("init") else None
+            run.write_options(earlier | {"config": asdict(config)})
         else:
             config = replace(PRESETS[options.task][options.preset], **overrides)
-            run = RunFolder.create(options.out, options.task, {"task": options.task, "config": asdict(config)})
+            init = str(options.init) if options.init else None
+            started = {"task": options.task, "init": init, "config": asdict(config)}
+            run = RunFolder.create(options.out, options.task, started)
         print(f"Run folder: {run.path}")
         train(options.data, options.task, config, run, resume=bool(options.resume), **loop)
     except (CheckpointError, DataError, PictureError, RunError) as error:

@@ -22,7 +22,7 @@ import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import astuple
 from functools import partial
 from multiprocessing import get_context
@@ -35,7 +35,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from gan_core.faces import crop_face, find_layout
-from gan_core.image import MAX_PIXELS, PHOTO_FORMATS, PictureError, open_picture, tile
+from gan_core.image import MAX_PIXELS, PictureError, open_picture, tile
 from gan_core.lineart import SIZE, draw_like_a_hand, draw_lines
 from gan_core.palette import FACADES, LEAST_NEAR
 from train.data import LAYOUTS, PICTURES, DataError, list_pictures
@@ -66,7 +66,7 @@ def name_of(path: Path, photos: Path) -> str:
 
 
 def read_records(path: Path) -> list[dict]:
-    """The records of an earlier run; a last line cut short by an interruption is dropped."""
+    """The records of an earlier run; a last line cut short, and what an older version wrote, is dropped."""
     if not path.is_file():
         return []
     records = []
@@ -75,16 +75,17 @@ def read_records(path: Path) -> list[dict]:
             records.append(json.loads(line))
         except json.JSONDecodeError:
             continue
-    return records
+    return [record for record in records if "job" in record]
 
 
 def work_through(jobs: dict[str, object], work: Callable, out: Path, workers: int | None = None) -> list[dict]:
     """Does what an earlier run has not done yet, on all cores, and lists what was skipped. Returns what was kept.
 
+    What an earlier run skipped is tried again: the picture may have been repaired, or the options changed.
     jobs: a lasting name of each, and what `work` is called with; it returns a record, with "skipped" if need be.
     """
     out.mkdir(parents=True, exist_ok=True)
-    records = read_records(out / DONE)
+    records = [record for record in read_records(out / DONE) if "skipped" not in record]
     (out / DONE).write_text("".join(json.dumps(record) + "\n" for record in records))
     done = {record["job"] for record in records}
     todo = {name: job for name, job in jobs.items() if name not in done}
@@ -187,14 +188,15 @@ def find_facades(source: Path, val_share: float) -> dict[str, tuple[str, str, li
     groups: dict[tuple[str, str], list[Path]] = {}
     for path in files:
         parts = path.relative_to(source).parts
-        split = "val" if TEST_NAMES & set(parts[:-1]) else "train" if "train" in parts[:-1] else ""
-        groups.setdefault((split, path.stem), []).append(path)
+        folder = next((part for part in parts[:-1] if part in TEST_NAMES | {"train"}), "")
+        groups.setdefault((folder, path.stem), []).append(path)
     sizes = {len(group) for group in groups.values()}
     if sizes == {1}:
-        with Image.open(files[0], formats=PHOTO_FORMATS) as first:
-            if first.width < 1.5 * first.height:
+        with suppress(PictureError):  # a broken file is skipped when its turn comes
+            width, height = open_picture(files[0]).size
+            if width < 1.5 * height:
                 raise DataError(
-                    f"{files[0]} is {first.width}x{first.height} and has no partner of the same name. Give "
+                    f"{files[0]} is {width}x{height} and has no partner of the same name. Give "
                     "side-by-side pictures, twice as wide as high, or photos and label maps of the same names."
                 )
     elif 1 in sizes or max(sizes) > 2:
@@ -205,14 +207,16 @@ def find_facades(source: Path, val_share: float) -> dict[str, tuple[str, str, li
             "Remove it, or add what is missing."
         )
     jobs = {}
-    for (split, stem), group in groups.items():
-        split = split or ("val" if crc32(stem.encode()) % 10_000 < 10_000 * val_share else "train")
-        jobs[str(group[0].relative_to(source))] = (split, stem, group)
+    several = len({folder for folder, _ in groups} & TEST_NAMES) > 1  # pix2pix's authors have val/1.jpg and test/1.jpg
+    for (folder, stem), group in groups.items():
+        held_out = folder in TEST_NAMES or (not folder and crc32(stem.encode()) % 10_000 < 10_000 * val_share)
+        name = f"{folder}_{stem}" if several else stem
+        jobs[str(group[0].relative_to(source))] = ("val" if held_out else "train", name, group)
     return jobs
 
 
 def find_hub_facades(source: str, val_share: float) -> dict[str, tuple[str, str, list]]:
-    """The pairs of a data set on the Hub, or of a folder with its files; its first two image columns count."""
+    """The pairs of a data set on the Hub, or of a folder with its files; it must have two image columns."""
     import datasets
 
     try:
@@ -241,7 +245,9 @@ def split_pair(files) -> list[Image.Image]:
     """Two pictures from one side-by-side file, two files, or one row of a data set."""
     if isinstance(files, tuple):
         table, i = files
-        files = [row["bytes"] or row["path"] for row in table[i].values()]
+        files = [cell and (cell["bytes"] or cell["path"]) for cell in table[i].values()]
+        if None in files:
+            raise PictureError("one of its two pictures is missing")
     pictures = [read_indexed(file) or open_picture(file) for file in files]
     if len(pictures) == 1:
         width, height = pictures[0].size
@@ -264,7 +270,7 @@ def read_indexed(file) -> Image.Image | None:
             if picture.mode != "P" or picture.width * picture.height > MAX_PIXELS:
                 return None
             numbers = np.asarray(picture)
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
     return FACADES.to_picture(numbers - 1) if numbers.min() >= 1 and numbers.max() <= len(FACADES) else None
 
@@ -279,9 +285,9 @@ def prepare_facade(job: tuple[str, str, list], out: Path, order: str) -> dict:
         map_first = shares[0] > shares[1]
         if min(shares) >= LEAST_NEAR:
             raise PictureError("both pictures are label maps; a photo is missing")
+        source = FACADES.to_picture(FACADES.read_map(pictures[0 if map_first else 1]))
         if order != "detect" and map_first != (order == "map-photo"):
             raise PictureError(f"photo and map are swapped: it is not {order}. Leave out --order to have it detected")
-        source = FACADES.to_picture(FACADES.read_map(pictures[0 if map_first else 1]))
         target = pictures[1 if map_first else 0]
     except PictureError as error:
         return {"skipped": str(error)}

@@ -71,10 +71,12 @@ class RunFolder:
         from matplotlib.figure import Figure
 
         records = [json.loads(line) for line in (self.path / "log.jsonl").read_text().splitlines()]
-        names = [name for name in records[0] if name not in ("step", "seconds")]
+        # A run that is resumed with another recipe may log other losses than before.
+        names = list(dict.fromkeys(name for record in records for name in record if name not in ("step", "seconds")))
         figure = Figure(figsize=(10, 2.2 * len(names)), layout="constrained")
         for name, axes in zip(names, figure.subplots(len(names), sharex=True, squeeze=False)[:, 0]):
-            steps, values = (np.array([record[key] for record in records]) for key in ("step", name))
+            logged = [record for record in records if name in record]
+            steps, values = (np.array([record[key] for record in logged]) for key in ("step", name))
             window = max(1, len(values) // 100)
             axes.plot(steps, values, color="tab:blue", alpha=0.25, linewidth=0.5)
             axes.plot(steps[window - 1 :], np.convolve(values, np.ones(window) / window, "valid"), color="tab:blue")

@@ -1,4 +1,4 @@
-"""Takes the picture of the app for the README.   python -m tests.benchmarks.screenshot docs/app.png"""
+"""Takes the pictures of the app for the README.   python -m tests.benchmarks.screenshot docs"""
 
 import argparse
 from pathlib import Path
@@ -7,32 +7,58 @@ from app import create_demo, launch
 from tests.browser.chromium import Pen, open_browser, oval
 
 
+def draw_face(pen: Pen) -> None:
+    pen.face()
+    for side in (-1, 1):  # brows, and hair from the parting down
+        brow = ((0.155, 0.41), (0.1, 0.385), (0.05, 0.405))
+        pen.stroke([(0.5 + side * x, y) for x, y in brow])
+        hair = ((0.03, 0.17), (0.17, 0.21), (0.255, 0.33), (0.28, 0.5), (0.275, 0.7), (0.3, 0.86))
+        pen.stroke([(0.5 + side * x, y) for x, y in hair])
+        pen.stroke([(0.5 + side * x, y) for x, y in ((0.02, 0.2), (0.12, 0.3), (0.22, 0.4))])
+    pen.stroke(oval(0.5, 0.715, 0.06, 0.012, 12))
+    pen.settle()
+    pen.page.mouse.move(5, 5)
+
+
+def paint_facade(pen: Pen) -> None:
+    """A wall, a door, three rows of windows with sills, a cornice."""
+    pen.board.locator(".pad-examples button").first.wait_for()
+    pen.click("clear")
+
+    def rectangle(name: str, left: float, top: float, right: float, bottom: float) -> None:
+        pen.board.get_by_role("radio", name=name, exact=True).click()
+        pen.stroke([(left, top), (right, bottom)])
+
+    rectangle("wall", 0.08, 0.08, 0.92, 0.95)
+    rectangle("cornice", 0.06, 0.06, 0.94, 0.11)
+    for y in (0.18, 0.4, 0.62):
+        for x in (0.17, 0.35, 0.53, 0.71):
+            rectangle("window", x, y, x + 0.11, y + 0.14)
+            rectangle("sill", x - 0.015, y + 0.14, x + 0.125, y + 0.16)
+    rectangle("door", 0.44, 0.8, 0.56, 0.95)
+    pen.settle()
+    pen.page.mouse.move(5, 5)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("file", type=Path)
+    parser.add_argument("folder", type=Path)
     parser.add_argument("--width", type=int, default=1180)
     parser.add_argument("--height", type=int, default=860)
     parser.add_argument("--dark", action="store_true")
     options = parser.parse_args()
-    options.file.parent.mkdir(parents=True, exist_ok=True)
+    options.folder.mkdir(parents=True, exist_ok=True)
     demo = create_demo()
     _, url, _ = launch(demo, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
     with open_browser() as browser:
         scheme = "dark" if options.dark else "light"
         page = browser.new_page(viewport={"width": options.width, "height": options.height}, color_scheme=scheme)
         page.goto(url)
-        pen = Pen(page)
-        pen.face()
-        for side in (-1, 1):  # brows, and hair from the parting down
-            brow = ((0.155, 0.41), (0.1, 0.385), (0.05, 0.405))
-            pen.stroke([(0.5 + side * x, y) for x, y in brow])
-            hair = ((0.03, 0.17), (0.17, 0.21), (0.255, 0.33), (0.28, 0.5), (0.275, 0.7), (0.3, 0.86))
-            pen.stroke([(0.5 + side * x, y) for x, y in hair])
-            pen.stroke([(0.5 + side * x, y) for x, y in ((0.02, 0.2), (0.12, 0.3), (0.22, 0.4))])
-        pen.stroke(oval(0.5, 0.715, 0.06, 0.012, 12))
-        pen.settle()
-        page.mouse.move(5, 5)
-        page.screenshot(path=options.file)
+        draw_face(Pen(page))
+        page.screenshot(path=options.folder / "app.png")
+        page.get_by_role("tab", name="building").click()
+        paint_facade(Pen(page, "#facade-board"))
+        page.screenshot(path=options.folder / "facade.png")
     demo.close()
 
 

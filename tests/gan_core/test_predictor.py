@@ -106,6 +106,12 @@ def test_folded_norms_change_no_answer(config, lively):
     assert not any(isinstance(module, nn.BatchNorm2d) for module in fold_norms(net).modules())
 
 
+def test_folded_norms_change_no_answer_of_a_net_with_noise(noisy_generator):
+    source = torch.randn(2, 1, 256, 256)
+    with torch.inference_mode():
+        assert torch.allclose(fold_norms(noisy_generator)(source), noisy_generator(source), atol=1e-4)
+
+
 def test_folded_norms_change_no_answer_of_a_discriminator(lively):
     net = lively(PatchDiscriminator(PatchGANConfig(base_channels=4, norm="batch"))).eval()
     pair = torch.randn(1, 3, 256, 256), torch.randn(1, 3, 256, 256)
@@ -144,6 +150,21 @@ def test_one_seed_has_one_set_of_variants_and_another_has_another(house, doodle)
 def test_variants_differ_from_each_other_and_from_the_answer(house, doodle):
     pictures = [house.predict(doodle), *house.predict_variants(doodle, 4)]
     assert len({picture.tobytes() for picture in pictures}) == 5
+
+
+def test_a_net_with_noise_has_one_answer_and_many_variants(float32, noisy_generator, task, doodle):
+    """With its dropout off, the noise alone makes the variants."""
+    for module in noisy_generator.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    house = Pix2PixPredictor(noisy_generator, task)
+    answer = house.predict(doodle)
+    variants = house.predict_variants(doodle, 3, seed=1)
+    assert house.predict_variants(doodle, 3, seed=1) == variants
+    assert house.predict(doodle) == answer
+    assert Pix2PixPredictor(noisy_generator, task).predict(doodle) == answer
+    assert len({picture.tobytes() for picture in (answer, *variants)}) == 4
+    assert all(levels(answer, variant) > 5 for variant in variants)
 
 
 def test_variants_leave_the_global_dice_alone(house, doodle):

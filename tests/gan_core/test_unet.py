@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gan_core.unet import Down, UNetConfig, UNetGenerator, Up
+from gan_core.unet import Down, Noise, UNetConfig, UNetGenerator, Up
 
 # Every pair of norm and upsampling that can be trained on 256x256.
 KINDS = [
@@ -165,3 +165,83 @@ def test_the_stages_halve_and_double():
     up = Up(8, 3, small(), transposed=True, dropout=True)
     assert down(torch.zeros(1, 3, 32, 16)).shape == (1, 8, 16, 8)
     assert up(torch.zeros(1, 8, 16, 8)).shape == (1, 3, 32, 16)
+
+
+# --- noise
+
+
+def test_noise_starts_silent(unet_config):
+    """Fresh nets with noise and without answer alike, so that old checkpoints can be tuned on."""
+    plain, noisy = UNetGenerator(unet_config), UNetGenerator(replace(unet_config, noise=True))
+    missing = noisy.load_state_dict(plain.state_dict(), strict=False).missing_keys
+    assert missing and all(key.endswith("weight") for key in missing)
+    source = torch.randn(1, 1, 256, 256)
+    for mode in (True, False):
+        answers = []
+        for net in (plain, noisy):
+            net.train(mode)
+            for module in net.modules():
+                if isinstance(module, nn.Dropout):
+                    module.eval()
+            with torch.inference_mode():
+                answers.append(net(source))
+        assert torch.equal(*answers)
+
+
+def test_noise_is_fresh_in_training_and_always_the_same_at_test_time(noisy_generator):
+    source = torch.randn(1, 1, 256, 256)
+    with torch.inference_mode():
+        first = noisy_generator(source)
+        assert torch.equal(noisy_generator(source), first)
+        for module in noisy_generator.modules():
+            if isinstance(module, Noise):
+                module.train()
+        assert not torch.allclose(noisy_generator(source), noisy_generator(source), atol=0.01)
+        noisy_generator.eval()
+        assert torch.equal(noisy_generator(source), first)
+
+
+def test_noise_at_test_time_is_that_of_another_copy_and_of_every_place_in_a_batch(noisy_generator):
+    other = UNetGenerator(noisy_generator.config).eval()
+    other.load_state_dict(noisy_generator.state_dict())
+    source = torch.randn(2, 1, 256, 256)
+    with torch.inference_mode():
+        other(torch.zeros(1, 1, 512, 256))  # has looked at another size before
+        together = noisy_generator(source)
+        assert torch.equal(other(source), together)
+        assert torch.allclose(noisy_generator(source[1:]), together[1:], atol=1e-4)
+
+
+def test_noise_is_standard_normal_and_one_for_all_channels():
+    noise = Noise(3)
+    nn.init.constant_(noise.weight, 2.0)
+    for mode in (True, False):
+        added = noise.train(mode)(torch.zeros(2, 3, 128, 128)).detach()
+        assert added.mean() == pytest.approx(0, abs=0.05)
+        assert added.std() == pytest.approx(2, rel=0.05)
+        assert torch.equal(added[:, 0], added[:, 1]) and torch.equal(added[:, 0], added[:, 2])
+        assert torch.equal(added[0], added[1]) == (not mode), "pictures in training have noise of their own"
+
+
+def test_each_channel_learns_how_much_noise_it_wants(noisy_generator):
+    """Even after the same net has answered in inference mode, whose tensors could not be trained through."""
+    with torch.inference_mode():
+        noisy_generator(torch.zeros(1, 1, 256, 256))
+    for mode in (False, True):
+        noisy_generator.train(mode).zero_grad()
+        noisy_generator(torch.randn(2, 1, 256, 256)).square().sum().backward()
+        assert not [n for n, p in noisy_generator.named_parameters() if p.grad is None or not p.grad.any()]
+
+
+def test_the_noise_itself_is_not_stored(noisy_generator):
+    before = noisy_generator.state_dict().keys()
+    with torch.inference_mode():
+        noisy_generator(torch.zeros(1, 1, 256, 256))
+    assert noisy_generator.state_dict().keys() == before
+    assert not [key for key in before if "fixed" in key]
+
+
+@pytest.mark.parametrize("upsampling, places", [("mixed", 5), ("transposed", 1)])
+def test_noise_is_added_where_texture_is_laid_out(upsampling, places):
+    net = UNetGenerator(small(norm="batch", upsampling=upsampling, noise=True))
+    assert sum(isinstance(module, Noise) for module in net.modules()) == places

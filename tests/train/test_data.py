@@ -9,7 +9,16 @@ from PIL import Image
 
 from gan_core.faces import FaceLayout
 from gan_core.lineart import SIZE
-from train.data import LAYOUTS, DataError, EpochBatches, FacePhotos, PairFolder, augment, list_pictures
+from train.data import (
+    LAYOUTS,
+    DataError,
+    EpochBatches,
+    FacePhotos,
+    PairFolder,
+    augment,
+    augment_pair,
+    list_pictures,
+)
 
 LAYOUT = FaceLayout((105.0, 115.0), (151.0, 115.0), (128.0, 176.0))
 
@@ -245,3 +254,101 @@ def test_a_missing_half_is_named(pairs, missing):
     (pairs / missing).rename(pairs / "elsewhere")
     with pytest.raises(DataError, match=f"{missing} is not a folder"):
         PairFolder(pairs)
+
+
+# --- augment_pair
+
+
+def dots(x: int = 90, y: int = 140, width: int = 256, height: int = 256) -> tuple[np.ndarray, np.ndarray]:
+    """Source and target with one dot, red in a field of blue and white on black."""
+    source = np.zeros((height, width, 3), np.uint8)
+    source[..., 2] = 222
+    target = np.zeros_like(source)
+    area = slice(y - 3, y + 4), slice(x - 3, x + 4)
+    source[area], target[area] = (255, 0, 0), 255
+    return source, target
+
+
+def moved(seed: int, zoom: float, **place) -> tuple[np.ndarray, np.ndarray]:
+    return augment_pair(*dots(**place), np.random.default_rng(seed), zoom)
+
+
+@pytest.mark.parametrize("size", [(256, 256), (192, 128)])
+@pytest.mark.parametrize("zoom", [1.0, 0.7, 0.4])
+def test_a_dot_stays_at_one_place_in_both_pictures(zoom, size):
+    width, height = size
+    inside = 0
+    for seed in range(200):
+        source, target = moved(seed, zoom, x=90, y=60, width=width, height=height)
+        assert source.shape == target.shape == (height, width, 3)
+        shown = target[..., 1] > 100
+        assert (source[..., 0] == 255).any() == shown.any() or shown.sum() < 60, seed
+        if shown[3:-3, 3:-3].sum() == shown.sum() > 40:  # not cut by an edge
+            assert np.abs(spot(source[..., 0]) - spot(target[..., 1])).max() < 1.5, seed
+            inside += 1
+    assert inside > 100
+
+
+@pytest.mark.parametrize("zoom", [1.0, 0.7])
+def test_the_source_gets_no_new_colours(building, zoom):
+    label_map, photo = map(np.asarray, building(0))
+    before = {tuple(color) for color in label_map.reshape(-1, 3)}
+    for seed in range(20):
+        source, _ = augment_pair(label_map, photo, np.random.default_rng(seed), zoom)
+        assert {tuple(color) for color in source.reshape(-1, 3)} <= before
+
+
+def test_without_zoom_a_pair_is_itself_or_its_mirror_image():
+    plain, mirrored = dots(), tuple(picture[:, ::-1] for picture in dots())
+    seen = [moved(seed, 1.0) for seed in range(200)]
+    kinds = [[all(map(np.array_equal, pair, kind)) for kind in (plain, mirrored)] for pair in seen]
+    assert all(sum(kind) == 1 for kind in kinds)
+    assert 70 < sum(kind[1] for kind in kinds) < 130
+
+
+def test_a_zoomed_pair_is_mirrored_as_often_as_not_and_both_of_it_alike():
+    left = 0
+    for seed in range(200):
+        source, target = moved(seed, 0.9, x=60)
+        sides = spot(source[..., 0])[0] < 128, spot(target[..., 1])[0] < 128
+        assert sides[0] == sides[1], seed
+        left += sides[0]
+    assert 70 < left < 130
+
+
+def test_a_crop_keeps_at_least_its_share_of_each_side_and_may_lie_anywhere():
+    """The colours of the corners are their places in the whole picture."""
+    ramp = np.zeros((256, 256, 3), np.uint8)
+    ramp[..., 0], ramp[..., 1] = np.arange(256), np.arange(256)[:, None]
+    shares, starts = [], []
+    for seed in range(300):
+        source, _ = augment_pair(ramp, ramp, np.random.default_rng(seed), 0.7)
+        low, high = source[..., :2].reshape(-1, 2).min(0).astype(int), source[..., :2].reshape(-1, 2).max(0).astype(int)
+        shares.append((high - low + 1) / 256)
+        starts.append(low)
+    shares = np.array(shares)
+    assert 0.7 - 0.01 <= shares.min() < 0.75 and 0.95 < shares.max() <= 1
+    assert 0.01 < np.abs(np.diff(shares)).mean() < 0.1, "a crop is not just a square"
+    assert (np.max(starts, axis=0) > 40).all() and (np.min(starts, axis=0) == 0).all()
+
+
+def test_gray_sources_are_cropped_too():
+    source, target = dots()
+    for seed in range(5):
+        gray, same = augment_pair(source[..., 0], target, np.random.default_rng(seed), 0.7)
+        assert np.array_equal(gray, augment_pair(source, target, np.random.default_rng(seed), 0.7)[0][..., 0])
+        assert same.shape == target.shape
+
+
+def test_a_pair_folder_zooms_another_way_in_each_epoch(tmp_path, building):
+    for seed in range(2):
+        for folder, picture in zip(("source", "target"), building(seed, 64)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            picture.save(tmp_path / folder / f"{seed}.png")
+    folder = PairFolder(tmp_path, seed=3, zoom=0.7)
+    items = [folder[epoch, 1] for epoch in range(6)]
+    assert [x.shape for x in items[0]] == [(3, 64, 64)] * 2
+    assert len({source.numpy().tobytes() for source, _ in items}) == 6
+    assert all(equal(PairFolder(tmp_path, seed=3, zoom=0.7)[epoch, 1], item) for epoch, item in enumerate(items))
+    assert len({PairFolder(tmp_path)[epoch, 1][0].numpy().tobytes() for epoch in range(20)}) == 2
+    assert folder.pair(1) == building(1, 64), "what is on disk stays as it is"

@@ -5,16 +5,17 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from gan_core import Pix2PixPredictor, checkpoint
 from gan_core.image import to_tensor
 from gan_core.lineart import draw_lines, random_doodle
 from gan_core.losses import discriminator_loss
-from gan_core.patchgan import PatchGANConfig
+from gan_core.patchgan import PatchDiscriminator, PatchGANConfig
 from gan_core.unet import UNetConfig
 from train import pix2pix
 from train.data import DataError
-from train.pix2pix import PRESETS, Pix2PixConfig, Training, fade_gradient, main, train
+from train.pix2pix import PRESETS, Pix2PixConfig, Training, fade_gradient, fixed_drawings, main, train
 from train.run import RunError, RunFolder
 
 CPU = torch.device("cpu")
@@ -96,11 +97,12 @@ def test_the_learning_rates_of_a_resumed_run_are_those_of_its_step(data, config,
 def test_what_was_logged_after_the_last_save_is_dropped_on_resume(data, config, new_run):
     run = new_run("run")
     go(data, config, run, save_every=2, stop_at=2)
-    run.log({"step": 3, "l1": 0.0})
+    run.log([{"step": 3, "l1": 0.0}])
     with open(run.path / "log.jsonl", "a") as log:
         log.write('{"step": 4, "l1"')
     go(data, config, run, save_every=2, resume=True, stop_at=4)
-    assert list(losses(run)) == [2, 4]
+    assert list(losses(run)) == [1, 2, 3, 4]
+    assert losses(run)[3]["l1"] > 0
 
 
 def test_a_finished_run_says_so(data, config, new_run, capsys):
@@ -232,7 +234,95 @@ def test_fewer_pictures_than_a_batch_are_an_error_and_no_finished_run(data, conf
         go(data, replace(config, batch_size=5), new_run("run"))
 
 
+# --- facades
+
+
+@pytest.fixture
+def pairs(tmp_path, building):
+    """Two batches of two, and three pairs held out."""
+    for split, seeds in (("train", range(4)), ("val", range(4, 7))):
+        for seed in seeds:
+            for half, picture in zip(("source", "target"), building(seed)):
+                (tmp_path / "pairs" / split / half).mkdir(parents=True, exist_ok=True)
+                picture.save(tmp_path / "pairs" / split / half / f"{seed}.png")
+    return tmp_path / "pairs"
+
+
+@pytest.fixture
+def facades(config) -> Pix2PixConfig:
+    """The recipe of `best` with tiny networks, in the same arithmetic on every machine."""
+    best = PRESETS["facades"]["best"]
+    networks = {
+        "generator": replace(best.generator, base_channels=4, refine_channels=4),
+        "discriminator": replace(best.discriminator, base_channels=4),
+    }
+    return replace(best, **networks, epochs=3, batch_size=2, precision="float32")
+
+
+def test_a_run_on_buildings_leaves_a_checkpoint_a_log_and_pictures(pairs, facades, new_run, building):
+    run = new_run("run")
+    assert facades.generator.noise and facades.zoom < 1
+    train(pairs, "facades", facades, run, workers=0, sample_every=4, save_every=4)
+    predictor = Pix2PixPredictor.from_checkpoint(run.path / "facades.safetensors")
+    label_map = building(9)[0]
+    assert predictor.task.name == "facades"
+    assert predictor.predict(label_map) == predictor.predict(label_map)
+    assert predictor.predict(label_map) != predictor.predict(building(8)[0])
+    assert list(losses(run)) == [1, 2, 3, 4, 5, 6]
+    assert all(record.keys() == {"d", "gan", "l1", "features"} for record in losses(run).values())
+    with Image.open(run.path / "losses.png") as picture:
+        assert np.asarray(picture.convert("L")).std() > 5
+    assert sorted(path.name for path in (run.path / "samples").iterdir()) == ["0000004.jpg", "0000006.jpg"]
+
+
+def test_the_samples_are_the_held_out_pairs_as_they_are(pairs, facades, building):
+    sources, targets = fixed_drawings(pairs, facades)
+    expected = zip(*(building(seed) for seed in range(4, 7)))
+    for tensor, pictures in zip((sources, targets), expected):
+        assert torch.equal(tensor, torch.cat([to_tensor(picture) for picture in pictures]))
+
+
+def test_a_resumed_run_with_noise_ends_as_if_it_had_never_stopped(pairs, facades, new_run):
+    straight, broken = new_run("straight"), new_run("broken")
+    options = {"workers": 0, "sample_every": 2, "save_every": 3}
+    whole = train(pairs, "facades", facades, straight, **options)
+    train(pairs, "facades", facades, broken, stop_at=3, **options)
+    rest = train(pairs, "facades", facades, broken, resume=True, **options)
+    assert rest.step == whole.step == 6
+    assert same(rest.state_dict(), whole.state_dict())
+    assert losses(broken) == losses(straight)
+    noise = [value for name, value in rest.generator.named_parameters() if value.ndim == 4 and value.shape[0] == 1]
+    assert len(noise) == 5 and all(weight.any() for weight in noise), "the noise was trained"
+
+
+def test_a_run_may_go_on_with_other_losses(pairs, facades, new_run):
+    run = new_run("run")
+    train(pairs, "facades", facades, run, workers=0, stop_at=2)
+    train(pairs, "facades", replace(facades, feature_weight=0.0), run, workers=0, resume=True)
+    assert [len(record) for record in losses(run).values()] == [4, 4, 3, 3, 3, 3]
+
+
+def test_every_step_is_logged_however_rarely_the_run_is_saved(data, config, new_run):
+    run = new_run("run")
+    go(data, replace(config, epochs=13), run, stop_at=25, save_every=22, sample_every=100)
+    logged = [json.loads(line) for line in (run.path / "log.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in logged] == list(range(1, 26))
+    seconds = [record["seconds"] for record in logged]
+    assert seconds == sorted(seconds)
+    assert all(isinstance(value, (int, float)) and np.isfinite(value) for r in logged for value in r.values())
+
+
 # --- presets
+
+
+def test_the_paper_preset_of_facades_has_the_published_numbers():
+    """As for faces, but for least squares and a tenth of the epochs; map and photo make six channels."""
+    paper = PRESETS["facades"]["paper"]
+    assert (paper.generator, paper.discriminator) == (UNetConfig(), PatchGANConfig())
+    assert (paper.epochs, paper.batch_size, paper.l1_weight) == (20, 1, 100.0)
+    assert (paper.adversarial, paper.feature_weight, paper.ema, paper.zoom) == ("least_squares", 0.0, 0.0, 1.0)
+    assert (paper.learning_rate, paper.learning_rate_d, paper.beta1, paper.beta2) == (2e-4, 2e-4, 0.5, 0.999)
+    assert PatchDiscriminator(paper.discriminator).blocks[0][0].in_channels == 6
 
 
 def test_the_paper_preset_has_the_published_numbers():
@@ -252,6 +342,17 @@ def test_a_preset_fits_together_and_survives_its_run_folder(task, preset):
     assert config.generator.in_channels == config.discriminator.source_channels
     assert config.generator.out_channels == config.discriminator.target_channels
     assert Pix2PixConfig.from_dict(json.loads(json.dumps(asdict(config)))) == config
+
+
+@pytest.mark.parametrize("preset", ["paper", "best"])
+def test_the_networks_of_a_facades_preset_turn_a_map_into_a_photo_and_judge_the_pair(preset):
+    config = PRESETS["facades"][preset]
+    small = replace(config.generator, base_channels=4), replace(config.discriminator, base_channels=4)
+    training = Training(replace(config, generator=small[0], discriminator=small[1], precision="float32"), 10, CPU)
+    source, target = torch.zeros(1, 3, 256, 256), torch.zeros(1, 3, 256, 256)
+    assert training.generator(source).shape == target.shape
+    assert training.discriminator(source, target).shape == (1, 1, 30, 30)
+    assert all(loss.isfinite() for loss in training.train_step(source, target).values())
 
 
 # --- the command

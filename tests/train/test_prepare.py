@@ -36,8 +36,11 @@ def files(folder) -> dict[str, int]:
     return {p.relative_to(folder).as_posix(): p.stat().st_mtime_ns for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def records(out) -> list[dict]:
-    return [json.loads(line) for line in (out / DONE).read_text().splitlines()]
+def records(out) -> dict[str, dict]:
+    """What became of each photo."""
+    logged = [json.loads(line) for line in (out / DONE).read_text().splitlines()]
+    assert len(logged) == len({record["job"] for record in logged})
+    return {record["job"]: record for record in logged}
 
 
 def prepare_in_one_process(photos, out, **options):
@@ -85,13 +88,31 @@ def test_a_run_goes_on_where_it_was_interrupted(photos, out):
     complete, before = records(out), files(out)
     log = (out / DONE).read_text().rstrip("\n")
     (out / DONE).write_text(log[:-9])
-    name = f"{complete[-1]['split']}/{complete[-1]['name']}"
+    last = list(complete.values())[-1]
+    name = f"{last['split']}/{last['name']}"
     (out / name).unlink()
     prepare_in_one_process(photos, out)
     assert records(out) == complete
     after = files(out)
     assert after.keys() == before.keys()
     assert [n for n in before if n.endswith(".jpg") and after[n] != before[n]] == [name]
+
+
+def test_a_photo_that_was_repaired_is_no_longer_skipped(photos, out, portrait):
+    prepare_in_one_process(photos, out)
+    portrait(7).save(photos / "train" / "text.jpg", "JPEG")
+    prepare_in_one_process(photos, out)
+    assert "train/text.jpg" in files(out)
+    assert (out / "skipped.txt").read_text().count("\n") == 1
+    assert len(records(out)) == 6
+
+
+def test_records_of_an_older_version_count_as_not_done(photos, out):
+    out.mkdir()
+    (out / DONE).write_text('{"photo": "train/a.png", "split": "train", "name": "a.jpg", "layout": null}\n')
+    prepare_in_one_process(photos, out)
+    assert len(FacePhotos(out / "train")) == 3
+    assert len(records(out)) == 6
 
 
 def test_new_photos_join_an_earlier_run(photos, out, portrait):
@@ -113,8 +134,8 @@ def test_several_processes_make_the_same_files(photos, out, tmp_path):
 def test_layouts_lie_beside_the_photos(photos, out, monkeypatch):
     monkeypatch.setattr(prepare, "find_layout", lambda face: LAYOUT)
     record = prepare_face(photos / "train" / "a.png", photos, out, 0.05, 0)
-    assert record == {"photo": "train/a.png", "split": "train", "name": "a.jpg", "layout": astuple(LAYOUT)}
-    (out / DONE).write_text(json.dumps(record) + "\n")
+    assert record == {"split": "train", "name": "a.jpg", "layout": astuple(LAYOUT)}
+    (out / DONE).write_text(json.dumps({"job": "train/a.png"} | record) + "\n")
     prepare_in_one_process(photos, out)
     assert json.loads((out / "train" / LAYOUTS).read_text())["a.jpg"] == [list(point) for point in astuple(LAYOUT)]
     assert FacePhotos(out / "train").layout(0) == LAYOUT
@@ -177,7 +198,7 @@ def test_the_command_prepares_and_says_what_it_made(photos, out, capsys):
     main(["faces", str(photos), str(out), "--workers", "1", "--pairs", "1"])
     said = capsys.readouterr().out
     assert f"3 faces in {out / 'train'}, 1 in {out / 'val'}" in said
-    assert "2 photo(s) skipped" in said
+    assert "2 skipped; the reasons are in" in said
     assert len(PairFolder(out / "pairs" / "train")) == 3
 
 

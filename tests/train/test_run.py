@@ -1,8 +1,10 @@
 import argparse
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from train.run import EMA, RunError, RunFolder, add_options, given_options, linear_decay
@@ -65,9 +67,50 @@ def test_a_folder_with_other_things_in_it_may_become_a_run(tmp_path):
     RunFolder.create(tmp_path, "sketch2face", {"task": "sketch2face"})
     run, options = RunFolder.open(tmp_path)
     assert options == {"task": "sketch2face"}
-    run.log({"step": 1})
+    run.log([{"step": 1}])
     with pytest.raises(RunError, match="holds a run already"):
         RunFolder.create(tmp_path, "sketch2face", {})
+
+
+# --- plot_losses
+
+
+@pytest.fixture
+def plot(tmp_path):
+    """Logs records into a new run and returns the picture of its losses."""
+
+    def plot(records: list[dict]) -> Image.Image:
+        run = RunFolder.create(tmp_path / f"run{len(list(tmp_path.iterdir()))}", "sketch2face", {})
+        run.log(records)
+        run.plot_losses()
+        with Image.open(run.path / "losses.png") as picture:
+            return picture.convert("RGB")
+
+    return plot
+
+
+def curve(count: int, *names: str) -> list[dict]:
+    return [{"step": i + 1, "seconds": 0.1 * i, **dict.fromkeys(names, 1 / (i + 1))} for i in range(count)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 99, 250])
+def test_losses_are_plotted_however_few_or_many(plot, count):
+    picture = np.asarray(plot(curve(count, "d", "l1"))).astype(int)
+    assert picture.std() > 5
+    blue = (picture[..., 2] - picture[..., 0] > 60).sum()
+    assert blue > 50 or count == 1, "the curve"
+
+
+def test_each_loss_has_a_row_of_its_own_and_the_clock_has_none(plot):
+    heights = [plot(curve(5, *names)).height for names in (["d"], ["d", "gan"], ["d", "gan", "l1", "features"])]
+    assert heights == [heights[0], 2 * heights[0], 4 * heights[0]]
+
+
+def test_losses_that_come_or_go_with_another_recipe_are_plotted_where_they_are(plot):
+    """As after --resume with another --feature-weight."""
+    came = curve(10, "d") + [record | {"step": record["step"] + 10} for record in curve(10, "d", "features")]
+    gone = curve(10, "d", "features") + [record | {"step": record["step"] + 10} for record in curve(10, "d")]
+    assert plot(came).height == plot(gone).height == plot(curve(20, "d", "features")).height
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How alive does the Sketch tab feel?   python -m tests.benchmarks.sketch_latency
+"""How alive do the live boards feel?   python -m tests.benchmarks.live_latency
 
 Starts `python app.py`, draws in Chromium on the same machine, then lets ten visitors draw at once over HTTP.
 Prints figures; asserts nothing, since machines differ.
@@ -46,20 +46,30 @@ def draw_in_browser(url: str, started: float, strokes: int) -> None:
                 time.sleep(0.05)
         pen = Pen(page)
         print(f"from `python app.py` to the first face    {time.perf_counter() - started:.1f} s")
-        for _ in range(2):  # let the browser warm up
-            pen.stroke(oval(0.5, 0.52, 0.25, 0.33))
-        pen.settle()
-        page.evaluate("window.pictures = 0; window.delays = []")
-        drawing = 0.0
-        for i in range(strokes):
-            begin = time.perf_counter()
-            pen.stroke(oval(0.5, 0.5, 0.08 + 0.03 * (i % 10), 0.1 + 0.03 * (i % 10), steps=80), pause=0.010)
-            drawing += time.perf_counter() - begin
-        pictures = page.evaluate("window.pictures")
-        pen.settle()
-        delays = [delay / 1000 for delay in page.evaluate("window.delays")]
-        print(f"pointer move to new picture in Chromium   {percentiles(delays)} ({len(delays)} moves)")
-        print(f"pictures a second during a stroke         {pictures / drawing:.1f}")
+        print("Sketch tab: ovals")
+        measure(pen, [oval(0.5, 0.5, 0.08 + 0.03 * (i % 10), 0.1 + 0.03 * (i % 10), steps=80) for i in range(strokes)])
+        page.get_by_role("tab", name="building").click()
+        pen = Pen(page, "#facade-board")
+        print("Facade tab: rectangles being dragged")
+        paths = [[(0.1 + 0.04 * (i % 10) + 0.005 * k, 0.2 + 0.006 * k) for k in range(80)] for i in range(strokes)]
+        measure(pen, paths)
+
+
+def measure(pen: Pen, strokes: list[list[tuple[float, float]]]) -> None:
+    for points in strokes[:2]:  # let the browser warm up
+        pen.stroke(points)
+    pen.settle()
+    pen.page.evaluate("window.pictures = 0; window.delays = []")
+    drawing = 0.0
+    for points in strokes:
+        begin = time.perf_counter()
+        pen.stroke(points, pause=0.010)
+        drawing += time.perf_counter() - begin
+    pictures = pen.page.evaluate("window.pictures")
+    pen.settle()
+    delays = [delay / 1000 for delay in pen.page.evaluate("window.delays")]
+    print(f"  pointer move to new picture in Chromium {percentiles(delays)} ({len(delays)} moves)")
+    print(f"  pictures a second during a stroke       {pictures / drawing:.1f}")
 
 
 async def crowd(url: str, visitors: int, seconds: float) -> None:
