@@ -9,6 +9,7 @@ import binascii
 import io
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -164,3 +165,14 @@ def tile(pictures: list[Image.Image], columns: int, gap: int = 2) -> Image.Image
     for i, picture in enumerate(pictures):
         sheet.paste(picture, ((i % columns) * (width + gap), (i // columns) * (height + gap)))
     return sheet
+
+
+def side_by_side(*sides: Sequence[Image.Image], columns: int = 8) -> Image.Image:
+    """A contact sheet of pictures that belong together, such as source, generated and real, one below the other."""
+    columns = min(columns, len(sides[0]))
+    pictures = []
+    for first in range(0, len(sides[0]), columns):
+        for side in sides:
+            row = list(side[first : first + columns])
+            pictures += row + [Image.new("RGB", row[0].size, "white")] * (columns - len(row))
+    return tile(pictures, columns)

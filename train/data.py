@@ -98,7 +98,7 @@ class PairFolder(Dataset):
     """Pairs on disk: `source/NAME.*` and `target/NAME.*`, both of one size.
 
     gray_source: read the source as one channel, as line drawings are. zoom: the smallest share of each side that
-    random crops keep; 1 for none. The source of a crop is scaled without new colours, as label maps need it.
+    random crops keep; 1 for none. A crop's source is scaled without new colours, as label maps need it, unless gray.
     """
 
     def __init__(self, folder: str | Path, gray_source: bool = False, seed: int = 0, zoom: float = 1.0):
@@ -129,14 +129,17 @@ class PairFolder(Dataset):
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
         epoch, index = key
         rng = np.random.default_rng((self.seed, epoch, index))
-        source, target = augment_pair(*map(np.asarray, self.pair(index)), rng, self.zoom)
+        source, target = augment_pair(*map(np.asarray, self.pair(index)), rng, self.zoom, smooth=self.gray_source)
         return to_tensor(source)[0], to_tensor(target)[0]
 
 
 def augment_pair(
-    source: np.ndarray, target: np.ndarray, rng: np.random.Generator, zoom: float
+    source: np.ndarray, target: np.ndarray, rng: np.random.Generator, zoom: float, smooth: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mirrors half of the pairs; if zoom is below 1, crops all of them at random. Both pictures move alike."""
+    """Mirrors half of the pairs; if zoom is below 1, crops all of them at random. Both pictures move alike.
+
+    smooth: the source may get new colours when it is scaled; a label map must not.
+    """
     height, width = target.shape[:2]
     if rng.random() < 0.5:
         source, target = source[:, ::-1], target[:, ::-1]
@@ -146,7 +149,10 @@ def augment_pair(
         x, y = rng.integers(0, width - w + 1), rng.integers(0, height - h + 1)
         source, target = (
             cv2.resize(np.ascontiguousarray(picture[y : y + h, x : x + w]), (width, height), interpolation=method)
-            for picture, method in ((source, cv2.INTER_NEAREST_EXACT), (target, cv2.INTER_CUBIC))
+            for picture, method in (
+                (source, cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST_EXACT),
+                (target, cv2.INTER_CUBIC),
+            )
         )
     return source, target
 

@@ -14,6 +14,7 @@ photos (`train.judge`) says whether it finds in the generated ones what they wer
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from tqdm import tqdm
 
 from gan_core import Pix2PixPredictor
 from gan_core.checkpoint import CheckpointError
-from gan_core.image import PictureError, open_picture, tile
+from gan_core.image import PictureError, open_picture, side_by_side
 from gan_core.lineart import SIZE, draw_lines, normalise_drawing
 from gan_core.palette import FACADES
 from train.data import DataError, PairFolder, list_pictures
@@ -38,6 +39,12 @@ def predict_all(predictor: Pix2PixPredictor, sources: list[Image.Image], batch: 
     return [picture for group in tqdm(groups, unit="batch") for picture in predictor.predict_batch(group)]
 
 
+def sheet(*sides: Sequence[Image.Image], count: int = 24) -> Image.Image:
+    """Some of the pictures, evenly spread; see side_by_side."""
+    chosen = np.linspace(0, len(sides[0]) - 1, min(count, len(sides[0]))).astype(int)
+    return side_by_side(*([side[i] for i in chosen] for side in sides))
+
+
 def evaluate_sketch2face(predictor: Pix2PixPredictor, data: Path, out: Path, drawings: Path | None) -> dict:
     """Writes `contact_sheet.jpg` (and `drawings.jpg`) to out. Returns the figures."""
     photos = [open_picture(path) for path in list_pictures(data / "val")]
@@ -49,23 +56,13 @@ def evaluate_sketch2face(predictor: Pix2PixPredictor, data: Path, out: Path, dra
     generated = predict_all(predictor, sources)
     figures = {"pictures": len(photos)} | compare(generated, photos)
     figures |= {"face_rate": face_rate(generated), "face_rate_real": face_rate(photos)}
-    chosen = np.linspace(0, len(photos) - 1, min(24, len(photos))).astype(int)
-    rows = [
-        pictures[i]
-        for first in range(0, len(chosen), 8)
-        for pictures in (sources, generated, photos)
-        for i in chosen[first : first + 8]
-    ]
-    tile(rows, min(8, len(chosen))).save(out / "contact_sheet.jpg", quality=90)
+    sheet(sources, generated, photos).save(out / "contact_sheet.jpg", quality=90)
     if drawings:
         sketches = [open_picture(path) for path in list_pictures(drawings)]
         faces = predict_all(predictor, sketches)
         figures |= {"drawings": len(sketches), "face_rate_drawings": face_rate(faces)}
-        rows = []
-        for first in range(0, len(sketches), 8):
-            rows += [normalise_drawing(sketch) for sketch in sketches[first : first + 8]]
-            rows += faces[first : first + 8]
-        tile(rows, min(8, len(sketches))).save(out / "drawings.jpg", quality=90)
+        drawings_read = [normalise_drawing(sketch) for sketch in sketches]
+        side_by_side(drawings_read, faces).save(out / "drawings.jpg", quality=90)
     return figures
 
 
@@ -85,17 +82,10 @@ def evaluate_facades(predictor: Pix2PixPredictor, data: Path, out: Path, judge: 
     for name, pictures in (("", generated), ("_real", photos)):
         scores = label_scores(read_labels(network, as_batch(list(pictures)) * 2 - 1), labels, len(FACADES))
         figures |= {f"judge_{key}{name}": value for key, value in scores.items()}
-    figures["judge_accuracy_share"] = figures["judge_accuracy"] / figures["judge_accuracy_real"]
+    figures["judge_accuracy_share"] = figures["judge_accuracy"] / max(figures["judge_accuracy_real"], 1e-9)
     for name in networks:
         figures[name] = network_distance(name, generated, list(photos))
-    chosen = np.linspace(0, len(photos) - 1, min(24, len(photos))).astype(int)
-    rows = [
-        pictures[i]
-        for first in range(0, len(chosen), 8)
-        for pictures in (sources, generated, photos)
-        for i in chosen[first : first + 8]
-    ]
-    tile(rows, min(8, len(chosen))).save(out / "contact_sheet.jpg", quality=90)
+    sheet(sources, generated, photos).save(out / "contact_sheet.jpg", quality=90)
     return figures
 
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from gan_core import checkpoint
 from gan_core.checkpoint import CheckpointError
-from gan_core.image import PictureError, open_picture, tile, to_pictures, to_tensor
+from gan_core.image import PictureError, open_picture, side_by_side, to_pictures, to_tensor
 from gan_core.lineart import draw_like_a_hand, draw_lines
 from gan_core.losses import discriminator_loss, feature_matching_loss, generator_loss
 from gan_core.patchgan import PatchDiscriminator, PatchGANConfig
@@ -235,11 +235,7 @@ def fixed_drawings(data: Path, config: Pix2PixConfig, count: int = 8) -> tuple[T
 def sample_grid(generator: UNetGenerator, source: Tensor, target: Tensor):
     """Rows of drawing, generated, real, eight faces wide."""
     fake = torch.cat([generator(as_input(x, generator.config)) for x in source.split(4)])
-    rows = []
-    for first in range(0, len(source), 8):
-        for pictures in (source, fake, target):
-            rows += to_pictures(pictures[first : first + 8])
-    return tile(rows, min(8, len(source)))
+    return side_by_side(to_pictures(source), to_pictures(fake), to_pictures(target))
 
 
 def as_input(source: Tensor, config: UNetConfig) -> Tensor:

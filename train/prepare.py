@@ -35,7 +35,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from gan_core.faces import crop_face, find_layout
-from gan_core.image import MAX_PIXELS, PictureError, open_picture, tile
+from gan_core.image import MAX_PIXELS, PictureError, open_picture, side_by_side, tile
 from gan_core.lineart import SIZE, draw_like_a_hand, draw_lines
 from gan_core.palette import FACADES, LEAST_NEAR
 from train.data import LAYOUTS, PICTURES, DataError, list_pictures
@@ -314,13 +314,11 @@ def prepare_facades(
         reason = (out / "skipped.txt").read_text().splitlines()[0]
         raise DataError(f"none of the {len(jobs)} pairs in {source} can be used. The first: {reason}.")
     chosen = [kept[i] for i in np.linspace(0, len(kept) - 1, min(16, len(kept))).astype(int)]
-    pictures = [
-        open_picture(out / record["split"] / side / f"{record['name']}{ending}")
-        for first in range(0, len(chosen), 8)
+    sides = [
+        [open_picture(out / record["split"] / side / f"{record['name']}{ending}") for record in chosen]
         for side, ending in (("source", ".png"), ("target", ".jpg"))
-        for record in chosen[first : first + 8]
     ]
-    tile(pictures, min(8, len(chosen))).save(out / "contact_sheet.png")
+    side_by_side(*sides).save(out / "contact_sheet.png")
     report(out, kept, "pairs")
 
 

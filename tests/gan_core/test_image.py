@@ -12,6 +12,7 @@ from gan_core.image import (
     fit,
     open_picture,
     read_data_url,
+    side_by_side,
     tile,
     to_array,
     to_data_url,
@@ -283,3 +284,13 @@ def test_a_contact_sheet_is_filled_row_by_row():
 def test_a_contact_sheet_of_nothing_is_an_error():
     with pytest.raises(ValueError, match="no picture"):
         tile([], 2)
+
+
+def test_pictures_that_belong_together_stand_in_one_column_even_in_the_last_rows():
+    sides = [[Image.new("RGB", (4, 4), (side, i, 0)) for i in range(5)] for side in (10, 20)]
+    sheet = np.asarray(side_by_side(*sides, columns=3))
+    assert sheet.shape == (4 * 6 - 2, 3 * 6 - 2, 3)
+    seen = [tuple(sheet[1 + 6 * row, 1 + 6 * column]) for row in range(4) for column in range(3)]
+    white = (255, 255, 255)
+    expected = [(10, 0), (10, 1), (10, 2), (20, 0), (20, 1), (20, 2), (10, 3), (10, 4), None, (20, 3), (20, 4), None]
+    assert seen == [white if place is None else (*place, 0) for place in expected]
