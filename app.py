@@ -137,10 +137,10 @@ def sketch_tab(predictor: Pix2PixPredictor) -> None:
         except PictureError as error:
             gr.Warning(str(error), title="This picture cannot be used")
             return gr.skip()
-        return draw_lines(face, detail), face, gr.Slider(visible=True)
+        return (draw_lines(face, detail), face), face, gr.Slider(visible=True)
 
     def lines_again(face: Image.Image | None, detail: float):
-        return gr.skip() if face is None else draw_lines(face, detail)
+        return gr.skip() if face is None else (draw_lines(face, detail), face)
 
     surprise.click(surprise_me, outputs=[board, photo, detail], **LIVE)
     upload.upload(lines_of_upload, [upload, detail], [board, photo, detail], show_progress="minimal", **PRIVATE)

@@ -7,8 +7,12 @@ import pytest
 from PIL import Image, ImageDraw
 
 from gan_core import Pix2PixPredictor
+from gan_core.facades import WALL, WINDOW, random_facade
 from gan_core.faces import find_face
 from gan_core.image import open_picture
+from gan_core.palette import FACADES
+from train.judge import load_judge, read_labels
+from train.metrics import as_batch
 
 CHECKPOINTS = Path("assets/checkpoints")
 DOODLES = sorted(Path("tests/data/doodles").glob("*.png"))
@@ -29,6 +33,35 @@ def test_doodles_become_faces(sketch2face):
     assert len(DOODLES) >= 20
     missed = [file.stem for file in DOODLES if find_face(sketch2face.predict(open_picture(file))) is None]
     assert len(missed) <= 0.1 * len(DOODLES), f"no face in {missed}"
+
+
+@pytest.fixture(scope="module")
+def facades():
+    return Pix2PixPredictor.from_checkpoint(CHECKPOINTS / "facades.safetensors")
+
+
+def test_what_is_painted_is_found_again_in_the_building(facades):
+    """The judge has only ever seen real photos; the maps are composed by rule, so that no model has seen them."""
+    judge = load_judge(CHECKPOINTS / "judge.safetensors")
+    maps = [random_facade(seed) for seed in range(12)]
+    photos = as_batch(facades.predict_batch(maps)) * 2 - 1
+    seen = read_labels(judge, photos).numpy()
+    painted = np.stack([FACADES.to_labels(label_map) for label_map in maps])
+    assert (seen == painted).mean() > ACCURACY
+    for number in (WALL, WINDOW):
+        overlap = ((seen == number) & (painted == number)).sum() / ((seen == number) | (painted == number)).sum()
+        assert overlap > OVERLAP, f"{FACADES.names[number]}: {overlap:.2f}"
+
+
+def test_a_shifted_map_gives_the_same_building_shifted(facades):
+    """A checkerboard, or any pattern tied to the place in the picture, would stay where it is."""
+    label_map = np.asarray(random_facade(3))
+    shifted = Image.fromarray(np.roll(label_map, 3, axis=1))
+    a, b = (np.asarray(facades.predict(x), np.float32) for x in (Image.fromarray(label_map), shifted))
+    inner = (slice(40, 216), slice(40, 216))
+    moved = np.abs(np.roll(a, 3, axis=1)[inner] - b[inner]).mean()
+    still = np.abs(a[inner] - b[inner]).mean()
+    assert moved < still
 
 
 def hardly_a_drawing() -> dict[str, Image.Image]:

@@ -118,6 +118,10 @@ def test_a_photo_becomes_lines_and_the_detail_can_be_changed(visit):
     pen.page.wait_for_timeout(1000)
     pen.settle()
     assert pen.ink() > before, "more detail, more ink"
+    pen.click("compare")
+    photo = read_data_url(pen.board.locator(".pad-compared").get_attribute("src"))
+    assert len(photo.getcolors(1_000_000)) > 5000, "the face is compared with the photo that the lines came from"
+    pen.click("compare")
     pen.stroke([(0.1, 0.9), (0.9, 0.9)])
     pen.page.click("[data-action=undo]")
     assert pen.ink() > before, "undo takes the stroke away and leaves the photo's lines"
