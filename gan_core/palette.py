@@ -99,6 +99,16 @@ class Palette:
             raise ValueError(f"class {labels[~known].flat[0]} is not one of the {len(self)} classes")
         return Image.fromarray(table[labels])
 
+    def to_indexed(self, labels: np.ndarray) -> Image.Image:
+        """Class numbers `(H, W)` -> "P" picture: the numbers themselves, with the colours to look at, as VOC's PNGs."""
+        picture = Image.fromarray(np.asarray(labels, dtype=np.uint8))
+        table = np.zeros((256, 3), dtype=np.uint8)
+        table[: len(self)] = self._table
+        if self.void is not None:
+            table[255] = self.void
+        picture.putpalette(table.tobytes())
+        return picture
+
     def _distances(self, pixels: np.ndarray, space: np.ndarray = RGB_SPACE) -> np.ndarray:
         """uint8 `(H, W, 3)` -> squared distance to the colour of each class, float32 `(H, W, classes)`."""
         table = self._table.astype(np.float32) @ space.T

@@ -54,6 +54,8 @@ class Pix2PixPredictor:
         loaded = checkpoint.load(path)
         if loaded.task not in TASKS:
             raise CheckpointError(f"{path} is a checkpoint for {loaded.task}; this class runs {', '.join(TASKS)}.")
+        if loaded.task == "segmentation":
+            raise CheckpointError(f"{path} is a checkpoint for segmentation. Open it by gan_core.Segmenter.")
         generator = loaded.build("generator", UNetGenerator, UNetConfig)
         discriminator = None
         if "discriminator" in loaded.weights:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from gan_core.facades import read_label_map
+from gan_core.image import to_rgb
 from gan_core.lineart import normalise_drawing
 
 
@@ -47,6 +48,17 @@ TASKS = {
             how_to_train=(
                 "python -m train.prepare facades PAIRS data/facades\n"
                 "python -m train.pix2pix facades --data data/facades --out runs/mine\n"
+                "python app.py --checkpoints runs/mine"
+            ),
+        ),
+        Task(
+            name="segmentation",
+            title="Photo → classes",
+            size=224,
+            read_source=to_rgb,  # of any size: gan_core.segmenter does the rest
+            how_to_train=(
+                "python -m train.prepare voc VOCdevkit data/voc\n"
+                "python -m train.pix2pix segmentation --data data/voc --out runs/mine\n"
                 "python app.py --checkpoints runs/mine"
             ),
         ),

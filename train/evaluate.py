@@ -10,6 +10,10 @@ photo is judged too.
 
 DIR/val holds label maps and photos. Beside the comparison with the photos, a network that was trained on real
 photos (`train.judge`) says whether it finds in the generated ones what they were made from.
+
+    python -m train.evaluate segmentation --checkpoint FILE --data DIR --out DIR [--test-time-augmentation]
+
+DIR/val holds photos and labels, as `train.prepare voc` writes them; `confusion.png` shows what is taken for what.
 """
 
 import argparse
@@ -22,12 +26,13 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from gan_core import Pix2PixPredictor
+from gan_core import Pix2PixPredictor, Segmenter
 from gan_core.checkpoint import CheckpointError
 from gan_core.image import PictureError, open_picture, side_by_side
 from gan_core.lineart import SIZE, draw_lines, normalise_drawing
 from gan_core.palette import FACADES
 from train.data import DataError, PairFolder, list_pictures
+from train.evaluate_segmentation import evaluate_segmentation
 from train.judge import load_judge, read_labels
 from train.metrics import as_batch, compare, face_rate, label_scores, sliced_wasserstein
 
@@ -111,11 +116,22 @@ def network_distance(name: str, generated: list[Image.Image], real: list[Image.I
         ) from error
 
 
+def evaluate_pictures(options: argparse.Namespace) -> dict:
+    """The tasks whose targets are photos."""
+    predictor = Pix2PixPredictor.from_checkpoint(options.checkpoint, options.device)
+    if predictor.task.name != options.task:
+        raise CheckpointError(f"{options.checkpoint} is a checkpoint for {predictor.task.name}, not {options.task}")
+    if options.task == "sketch2face":
+        return evaluate_sketch2face(predictor, options.data, options.out, options.drawings)
+    networks = [name for name in ("fid", "lpips") if getattr(options, name)]
+    return evaluate_facades(predictor, options.data, options.out, options.judge, networks)
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         allow_abbrev=False, prog="python -m train.evaluate", description=__doc__.split("\n\n")[0]
     )
-    parser.add_argument("task", choices=["sketch2face", "facades"])
+    parser.add_argument("task", choices=["sketch2face", "facades", "segmentation"])
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with val/")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
@@ -127,21 +143,21 @@ def main(arguments: list[str] | None = None) -> None:
         "--fid", action="store_true", help="facades: Frechet inception distance too (downloads Inception)"
     )
     parser.add_argument("--lpips", action="store_true", help="facades: LPIPS too (downloads AlexNet)")
+    parser.add_argument(
+        "--test-time-augmentation", action="store_true", help="segmentation: look at each photo at three sizes"
+    )
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     try:
-        predictor = Pix2PixPredictor.from_checkpoint(options.checkpoint, options.device)
-        if predictor.task.name != options.task:
-            raise CheckpointError(f"{options.checkpoint} is a checkpoint for {predictor.task.name}, not {options.task}")
-        if options.task == "sketch2face":
-            figures = evaluate_sketch2face(predictor, options.data, options.out, options.drawings)
+        if options.task == "segmentation":
+            segmenter = Segmenter.from_checkpoint(options.checkpoint, options.device)
+            figures = evaluate_segmentation(segmenter, options.data, options.out, options.test_time_augmentation)
         else:
-            networks = [name for name in ("fid", "lpips") if getattr(options, name)]
-            figures = evaluate_facades(predictor, options.data, options.out, options.judge, networks)
+            figures = evaluate_pictures(options)
     except (CheckpointError, DataError, PictureError) as error:
         raise SystemExit(f"error: {error}") from error
-    figures = {name: round(value, 4) for name, value in figures.items()}
+    figures = {name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()}
     (options.out / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n")
     print(json.dumps(figures, indent=2))
 

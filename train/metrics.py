@@ -4,11 +4,17 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_accuracy, multiclass_jaccard_index
+from torchmetrics.functional.classification import (
+    multiclass_accuracy,
+    multiclass_confusion_matrix,
+    multiclass_jaccard_index,
+)
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from gan_core.faces import find_face
 from gan_core.image import to_tensor
+from gan_core.palette import VOC
+from gan_core.segmentation import VOID
 
 
 def gradient_energy(pictures: Tensor) -> Tensor:
@@ -49,6 +55,27 @@ def label_scores(predicted: Tensor, labels: Tensor, classes: int) -> dict[str, f
     return {
         "accuracy": float(multiclass_accuracy(predicted, labels, classes, average="micro")),
         "iou": float(iou[present].mean()),
+    }
+
+
+def confusion(predicted: Tensor, labels: Tensor) -> Tensor:
+    """How many pixels of each VOC class (row) were taken for each class (column), `(21, 21)`; void is not counted.
+
+    predicted, labels: classes of one shape. The matrices of several pictures can be added.
+    """
+    return multiclass_confusion_matrix(predicted, labels, len(VOC), ignore_index=VOID)
+
+
+def segmentation_scores(matrix: Tensor) -> dict:
+    """Figures of a confusion matrix: pixel accuracy, mIoU over the classes that occur in the labels, IoU by name."""
+    matrix = matrix.double()
+    hits, labelled = matrix.diagonal(), matrix.sum(dim=1)
+    present = labelled > 0
+    iou = hits / (labelled + matrix.sum(dim=0) - hits).clamp(min=1)
+    return {
+        "accuracy": float(hits.sum() / labelled.sum().clamp(min=1)),
+        "miou": float(iou[present].mean()) if present.any() else 0.0,
+        "iou": {name: float(value) for name, value, there in zip(VOC.names, iou, present) if there},
     }
 
 

@@ -2,10 +2,13 @@
 
     python -m train.pix2pix sketch2face --data data/faces [--preset best] [--out RUN] [--resume RUN]
 
+`python -m train.pix2pix segmentation` is in train/segmentation.py.
+
 Isola, Zhu, Zhou, Efros: Image-to-Image Translation with Conditional Adversarial Networks (arXiv 1611.07004).
 """
 
 import argparse
+import sys
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -328,8 +331,16 @@ def train(
 
 
 def main(arguments: list[str] | None = None) -> None:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["segmentation"]:
+        from train import segmentation  # it builds on this module
+
+        return segmentation.main(arguments[1:])
     parser = argparse.ArgumentParser(
-        allow_abbrev=False, prog="python -m train.pix2pix", description=__doc__.split("\n\n")[0]
+        allow_abbrev=False,
+        prog="python -m train.pix2pix",
+        description=__doc__.split("\n\n")[0],
+        epilog="segmentation has options of its own: python -m train.pix2pix segmentation --help",
     )
     parser.add_argument("task", choices=sorted(PRESETS))
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with train/ and val/")

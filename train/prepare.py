@@ -13,6 +13,10 @@ to OUT/train and OUT/val, `source/` (maps) and `target/` (photos), and a contact
 side-by-side pictures, or with two folders (or two endings) of equally named files; or a data set with two image
 columns, on the Hugging Face Hub or in a folder of its files. Which of the two is the map is seen from its colours.
 
+    python -m train.prepare voc SOURCE OUT
+
+writes photos and their class maps in Pascal VOC's colours; see `train/voc.py`.
+
 A run that was interrupted goes on where it stopped.
 """
 
@@ -215,8 +219,11 @@ def find_facades(source: Path, val_share: float) -> dict[str, tuple[str, str, li
     return jobs
 
 
-def find_hub_facades(source: str, val_share: float) -> dict[str, tuple[str, str, list]]:
-    """The pairs of a data set on the Hub, or of a folder with its files; it must have two image columns."""
+def open_hub(source: str) -> dict:
+    """The splits of a data set on the Hub, or of a folder with its files; tables of two image columns, not decoded.
+
+    Raises DataError if it cannot be loaded or does not have two image columns.
+    """
     import datasets
 
     try:
@@ -226,7 +233,7 @@ def find_hub_facades(source: str, val_share: float) -> dict[str, tuple[str, str,
             f"{source} is neither a folder of pictures nor a data set that can be loaded ({error}). "
             "Check the name, and the connection to huggingface.co."
         ) from error
-    jobs = {}
+    tables = {}
     for split, table in found.items():
         columns = [name for name, kind in table.features.items() if isinstance(kind, datasets.Image)]
         if len(columns) != 2:
@@ -234,6 +241,15 @@ def find_hub_facades(source: str, val_share: float) -> dict[str, tuple[str, str,
         table = table.select_columns(columns)
         for column in columns:  # the bytes; decoded where other pictures are, with the same care
             table = table.cast_column(column, datasets.Image(decode=False))
+        tables[split] = table
+    return tables
+
+
+def find_hub_facades(source: str, val_share: float) -> dict[str, tuple[str, str, list]]:
+    """The pairs of a data set on the Hub, or of a folder with its files; it must have two image columns."""
+    found = open_hub(source)
+    jobs = {}
+    for split, table in found.items():
         for i in range(len(table)):
             name = f"{split}_{i:05d}"
             held_out = split in TEST_NAMES or (len(found) == 1 and crc32(name.encode()) % 10_000 < 10_000 * val_share)
@@ -345,10 +361,23 @@ def main(arguments: list[str] | None = None) -> None:
         "--order", default="detect", choices=("detect", "photo-map", "map-photo"), help="which one is the label map"
     )
     facades.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
+    voc = commands.add_parser("voc", help="photos and class maps -> pairs for segmentation")
+    voc.add_argument(
+        "source", metavar="SOURCE", help="VOCdevkit, photos and masks in a folder, or a data set on the Hub"
+    )
+    voc.add_argument("out", type=Path, metavar="OUT")
+    voc.add_argument("--list", default="", choices=("trainaug", "train"), help="VOC: default trainaug, if it is there")
+    voc.add_argument("--val", type=float, default=0.2, metavar="SHARE", help="held out, unless SOURCE is split already")
+    voc.add_argument("--seed", type=int, default=0, help="of that choice")
+    voc.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
     options = parser.parse_args(arguments)
     try:
         if options.command == "faces":
             prepare_faces(options.photos, options.out, options.val, options.pairs, options.workers)
+        elif options.command == "voc":
+            from train.voc import prepare_voc  # it builds on this module
+
+            prepare_voc(options.source, options.out, options.list, options.val, options.seed, options.workers)
         else:
             prepare_facades(options.source, options.out, options.val, options.order, options.workers)
     except DataError as error:

@@ -11,6 +11,7 @@ CONFIGS = [
     MaxPoolUNetConfig(widths=(4, 8, 16)),
     MaxPoolUNetConfig(in_channels=12, out_channels=5, widths=(4, 8, 8, 16), convolutions=2),
     MaxPoolUNetConfig(in_channels=1, out_channels=1, widths=(4, 4)),
+    MaxPoolUNetConfig(widths=(4, 8, 16), residual=2, dropout=0.1),
 ]
 
 
