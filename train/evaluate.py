@@ -10,6 +10,10 @@ photo is judged too.
 
 DIR/val holds label maps and photos. Beside the comparison with the photos, a network that was trained on real
 photos (`train.judge`) says whether it finds in the generated ones what they were made from.
+
+    python -m train.evaluate vaegan --checkpoint FILE --data DIR --out DIR
+
+DIR/val and DIR/train hold 96x96 faces: see `train.evaluate_vaegan`.
 """
 
 import argparse
@@ -21,12 +25,13 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from gan_core import Pix2PixPredictor
+from gan_core import FaceMixer, Pix2PixPredictor
 from gan_core.checkpoint import CheckpointError
 from gan_core.image import PictureError, open_picture, tile
 from gan_core.lineart import SIZE, draw_lines, normalise_drawing
 from gan_core.palette import FACADES
 from train.data import DataError, PairFolder, list_pictures
+from train.evaluate_vaegan import evaluate_vaegan
 from train.judge import load_judge, read_labels
 from train.metrics import as_batch, compare, face_rate, label_scores, sliced_wasserstein
 
@@ -95,6 +100,16 @@ def evaluate_facades(predictor: Pix2PixPredictor, data: Path, out: Path, judge: 
     return figures
 
 
+def evaluate_pix2pix(options: argparse.Namespace) -> dict:
+    predictor = Pix2PixPredictor.from_checkpoint(options.checkpoint, options.device)
+    if predictor.task.name != options.task:
+        raise CheckpointError(f"{options.checkpoint} is a checkpoint for {predictor.task.name}, not {options.task}")
+    if options.task == "sketch2face":
+        return evaluate_sketch2face(predictor, options.data, options.out, options.drawings)
+    networks = [name for name in ("fid", "lpips") if getattr(options, name)]
+    return evaluate_facades(predictor, options.data, options.out, options.judge, networks)
+
+
 def network_distance(name: str, generated: list[Image.Image], real: list[Image.Image]) -> float:
     """FID or LPIPS, by torchmetrics; the networks they need are downloaded, and DataError says if that fails."""
     try:
@@ -121,7 +136,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         allow_abbrev=False, prog="python -m train.evaluate", description=__doc__.split("\n\n")[0]
     )
-    parser.add_argument("task", choices=["sketch2face", "facades"])
+    parser.add_argument("task", choices=["sketch2face", "facades", "vaegan"])
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with val/")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
@@ -137,14 +152,11 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     try:
-        predictor = Pix2PixPredictor.from_checkpoint(options.checkpoint, options.device)
-        if predictor.task.name != options.task:
-            raise CheckpointError(f"{options.checkpoint} is a checkpoint for {predictor.task.name}, not {options.task}")
-        if options.task == "sketch2face":
-            figures = evaluate_sketch2face(predictor, options.data, options.out, options.drawings)
+        if options.task == "vaegan":
+            mixer = FaceMixer.from_checkpoint(options.checkpoint, options.device)
+            figures = evaluate_vaegan(mixer, options.data, options.out)
         else:
-            networks = [name for name in ("fid", "lpips") if getattr(options, name)]
-            figures = evaluate_facades(predictor, options.data, options.out, options.judge, networks)
+            figures = evaluate_pix2pix(options)
     except (CheckpointError, DataError, PictureError) as error:
         raise SystemExit(f"error: {error}") from error
     figures = {name: round(value, 4) for name, value in figures.items()}
