@@ -37,7 +37,7 @@ def interpolate(a: Tensor, b: Tensor, shares: Tensor, spherical: bool = True) ->
     length_a, length_b = a.norm(), b.norm()
     cosine = (a @ b / (length_a * length_b).clamp(min=1e-12)).clamp(-1, 1)
     angle = torch.arccos(cosine)
-    if not spherical or angle.sin() < 1e-4 or min(length_a, length_b) < 1e-6:
+    if not spherical or angle.sin() < 2e-3 or min(length_a, length_b) < 1e-6:
         return straight
     toward_a, toward_b = torch.sin((1 - shares) * angle), torch.sin(shares * angle)
     direction = (toward_a * (a / length_a) + toward_b * (b / length_b)) / angle.sin()  # of length 1

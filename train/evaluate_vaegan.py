@@ -22,7 +22,7 @@ SAMPLES = 1000
 ACTIVE = 0.01
 
 
-def evaluate_vaegan(mixer: FaceMixer, data: Path, out: Path, samples: int = SAMPLES) -> dict[str, float]:
+def evaluate_vaegan(mixer: FaceMixer, data: Path, out: Path) -> dict[str, float]:
     """Writes `reconstructions.jpg`, `samples.jpg`, `blends.jpg` and `directions.jpg` to out. Returns the figures."""
     held_out = open_faces(list_pictures(data / "val"), mixer.size)
     latents = np.stack([mixer.encode(face) for face in held_out])
@@ -30,10 +30,10 @@ def evaluate_vaegan(mixer: FaceMixer, data: Path, out: Path, samples: int = SAMP
     figures = {"pictures": len(held_out)} | compare(reconstructed, held_out)
     figures["active_units"] = int((latents.var(axis=0) > ACTIVE).sum())
 
-    drawn = mixer.decode(mixer.sample(samples, seed=0))
-    real = held_out + more_faces(data, mixer.size, 2 * samples - len(held_out))
-    halves = real[::2][:samples], real[1::2][:samples]
-    figures |= {"samples": samples, "sliced_wasserstein": sliced_wasserstein(drawn, halves[0])}
+    drawn = mixer.decode(mixer.sample(SAMPLES, seed=0))
+    real = held_out + more_faces(data, mixer.size, 2 * SAMPLES - len(held_out))
+    halves = real[::2][:SAMPLES], real[1::2][:SAMPLES]
+    figures |= {"samples": SAMPLES, "sliced_wasserstein": sliced_wasserstein(drawn, halves[0])}
     figures["sliced_wasserstein_floor"] = sliced_wasserstein(halves[1], halves[0])
     figures["diversity"] = pairwise_distance(drawn) / pairwise_distance(halves[0])
     energy, real_energy = (float(gradient_energy(as_batch(pictures))) for pictures in (drawn, halves[0]))
