@@ -68,7 +68,7 @@ def test_faces_without_a_training_set_are_enough(tmp_path, data, file, monkeypat
 
 def test_a_checkpoint_of_another_task_is_refused(tmp_path, data, generator):
     checkpoint.save(tmp_path / "x.safetensors", "sketch2face", {"generator": generator})
-    with pytest.raises(SystemExit, match="error: .*checkpoint for sketch2face, not for vaegan"):
+    with pytest.raises(SystemExit, match=r"error: .*checkpoint for sketch2face, not for vaegan"):
         main(["vaegan", "--checkpoint", str(tmp_path / "x.safetensors"), "--data", str(data), "--out", str(tmp_path)])
 
 
