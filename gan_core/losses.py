@@ -51,12 +51,12 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def structural_similarity(a: Tensor, b: Tensor, window: int = 7) -> Tensor:
-    """SSIM of `(N, C, H, W)` in [0, 1] with a square window (Wang et al. 2004); 1 for equal pictures.
+    """SSIM of `(N, C, H, W)` in [0, 1] with square windows, every second one (Wang et al. 2004); 1 for equal pictures.
 
     As a loss beside L1, see Zhao et al. (arXiv 1511.08861): it asks for local contrast, which L1 gives away.
     """
-    means = F.avg_pool2d(torch.cat([a, b, a * a, b * b, a * b], dim=1), window, stride=1)
-    mean_a, mean_b, aa, bb, ab = means.chunk(5, dim=1)  # (N, C, H - window + 1, W - window + 1)
+    means = F.avg_pool2d(torch.cat([a, b, a * a, b * b, a * b], dim=1), window, stride=2)
+    mean_a, mean_b, aa, bb, ab = means.chunk(5, dim=1)  # (N, C, h, w)
     variance_a, variance_b = aa - mean_a.square(), bb - mean_b.square()
     covariance = ab - mean_a * mean_b
     light = (2 * mean_a * mean_b + 1e-4) / (mean_a.square() + mean_b.square() + 1e-4)
