@@ -33,8 +33,8 @@ class VAEConfig:
     """The defaults are the published networks.
 
     widths: channels after each halving of the encoder, and backwards in the decoder.
-    residual: blocks of two 3x3 convolutions with a shortcut (He et al.) at each stage of at most 24x24, in the
-        decoder at each stage but the last.
+    residual: blocks of two 3x3 convolutions with a shortcut (He et al.) at a stage: of the encoder, where the picture
+        is at most 24x24 and not yet at its smallest; of the decoder, before the last doubling.
     upsampling: "transposed" is the published transposed convolution at every stage. "mixed" keeps it for the three
         innermost stages and doubles bilinearly at the others, which leaves no checkerboard.
     refine_channels: the last stage keeps this many channels at full size for one more convolution; 0 is the
