@@ -126,3 +126,12 @@ def test_a_source_that_is_nothing_ends_the_command_with_a_message(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(SystemExit, match=r"error: .*empty is neither a folder of pictures nor a data set"):
         main(["anime", str(tmp_path / "empty"), str(tmp_path / "out")])
+
+
+def test_a_data_set_without_pictures_is_named(tmp_path):
+    import datasets
+
+    (tmp_path / "hub").mkdir()
+    datasets.Dataset.from_dict({"label": [1, 2]}).to_parquet(tmp_path / "hub" / "train.parquet")
+    with pytest.raises(DataError, match="has no image column"):
+        prepare_anime(str(tmp_path / "hub"), tmp_path / "out", workers=1)
