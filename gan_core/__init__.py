@@ -1,6 +1,7 @@
 """All that is needed to run the models. Imports torch, numpy, PIL, cv2 and safetensors; never gradio, train or app."""
 
+from gan_core.mixer import FaceMixer
 from gan_core.predictor import Pix2PixPredictor
 from gan_core.segmenter import Segmenter
 
-__all__ = ["Pix2PixPredictor", "Segmenter"]
+__all__ = ["FaceMixer", "Pix2PixPredictor", "Segmenter"]

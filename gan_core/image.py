@@ -135,6 +135,16 @@ def fit(picture: Image.Image, size: int, paper: str | int = "white") -> Image.Im
     return square
 
 
+def crop_square(picture: Image.Image, size: int) -> Image.Image:
+    """The largest centred square of a picture, scaled to `size` pixels."""
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    if (picture.width, picture.height) == (size, size):
+        return picture
+    box = (left, top, left + side, top + side)
+    return picture.resize((size, size), Image.Resampling.LANCZOS, box)
+
+
 def to_tensor(array: np.ndarray | Image.Image) -> Tensor:
     """uint8 `(H, W)` or `(H, W, C)`, or such a picture -> float32 `(1, C, H, W)` in [-1, 1]."""
     array = np.asarray(array)

@@ -14,6 +14,10 @@ photos (`train.judge`) says whether it finds in the generated ones what they wer
     python -m train.evaluate segmentation --checkpoint FILE --data DIR --out DIR [--test-time-augmentation]
 
 DIR/val holds photos and labels, as `train.prepare voc` writes them; `confusion.png` shows what is taken for what.
+
+    python -m train.evaluate vaegan --checkpoint FILE --data DIR --out DIR
+
+DIR/val and DIR/train hold 96x96 faces: see `train.evaluate_vaegan`.
 """
 
 import argparse
@@ -26,13 +30,14 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from gan_core import Pix2PixPredictor, Segmenter
+from gan_core import FaceMixer, Pix2PixPredictor, Segmenter
 from gan_core.checkpoint import CheckpointError
 from gan_core.image import PictureError, open_picture, side_by_side
 from gan_core.lineart import SIZE, draw_lines, normalise_drawing
 from gan_core.palette import FACADES
 from train.data import DataError, PairFolder, list_pictures
 from train.evaluate_segmentation import evaluate_segmentation
+from train.evaluate_vaegan import evaluate_vaegan
 from train.judge import load_judge, read_labels
 from train.metrics import as_batch, compare, face_rate, label_scores, sliced_wasserstein
 
@@ -131,7 +136,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         allow_abbrev=False, prog="python -m train.evaluate", description=__doc__.split("\n\n")[0]
     )
-    parser.add_argument("task", choices=["sketch2face", "facades", "segmentation"])
+    parser.add_argument("task", choices=["sketch2face", "facades", "segmentation", "vaegan"])
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with val/")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
@@ -153,6 +158,9 @@ def main(arguments: list[str] | None = None) -> None:
         if options.task == "segmentation":
             segmenter = Segmenter.from_checkpoint(options.checkpoint, options.device)
             figures = evaluate_segmentation(segmenter, options.data, options.out, options.test_time_augmentation)
+        elif options.task == "vaegan":
+            mixer = FaceMixer.from_checkpoint(options.checkpoint, options.device)
+            figures = evaluate_vaegan(mixer, options.data, options.out)
         else:
             figures = evaluate_pictures(options)
     except (CheckpointError, DataError, PictureError) as error:

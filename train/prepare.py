@@ -17,6 +17,12 @@ columns, on the Hugging Face Hub or in a folder of its files. Which of the two i
 
 writes photos and their class maps in Pascal VOC's colours; see `train/voc.py`.
 
+    python -m train.prepare anime SOURCE OUT
+
+scales drawn faces to 96x96, from a folder of pictures or the first image column of a data set on the Hub (such as
+DrishtiSharma/Anime-Face-Dataset) or in a folder of its files, and writes OUT/train, OUT/val and a contact sheet. As
+in the published recipe, pictures with other than three channels are left out, and listed in OUT/skipped.txt.
+
 A run that was interrupted goes on where it stopped.
 """
 
@@ -39,7 +45,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from gan_core.faces import crop_face, find_layout
-from gan_core.image import MAX_PIXELS, PictureError, open_picture, side_by_side, tile
+from gan_core.image import MAX_PIXELS, PHOTO_FORMATS, PictureError, crop_square, open_picture, side_by_side, tile
 from gan_core.lineart import SIZE, draw_like_a_hand, draw_lines
 from gan_core.palette import FACADES, LEAST_NEAR
 from train.data import LAYOUTS, PICTURES, DataError, list_pictures
@@ -177,6 +183,72 @@ def face_sheet(out: Path, records: list[dict], count: int = 8) -> Image.Image:
     return tile([picture for row in zip(*columns) for picture in row], len(columns))
 
 
+# --- Anime faces -----------------------------------------------------------------------------------
+
+ANIME_SIZE = 96
+
+
+def find_anime(source: str, val_share: float) -> dict[str, tuple]:
+    """The pictures of a folder or a data set: what they are called -> (split, name, path or row of a table).
+
+    Raises DataError if there are none, or two that would get one name.
+    """
+    folder = Path(source)
+    jobs: dict[str, tuple] = {}
+    if folder.is_dir() and any(path.suffix.lower() in PICTURES for path in folder.rglob("*")):
+        taken: dict[tuple, Path] = {}
+        for path in list_pictures(folder):
+            split, name = split_of(path, folder, val_share), name_of(path, folder)
+            twin = taken.setdefault((split, name), path)
+            if twin is not path:
+                raise DataError(f"{twin} and {path} would both become {name}.jpg. Rename one of them.")
+            jobs[str(path.relative_to(folder))] = (split, name, path)
+        return jobs
+    tables = load_tables(source)
+    for split, (table, columns) in tables.items():
+        if not columns:
+            raise DataError(f"{source} has no image column; choose a data set of pictures.")
+        table = table.select_columns(columns[:1])
+        for i in range(len(table)):
+            name = f"{split}_{i:06d}"
+            jobs[name] = (split_of_row(split, tables, name, val_share), name, (table, i))
+    return jobs
+
+
+def prepare_anime_face(job: tuple, out: Path) -> dict:
+    """One picture -> a square of ANIME_SIZE; what became of it as a record."""
+    split, name, file = job
+    if isinstance(file, tuple):
+        table, i = file
+        row = next(iter(table[i].values()))
+        file = row["bytes"] or row["path"]
+    try:
+        picture = open_picture(file)  # refuses what is broken; the mode of the file is what counts for the rest
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=PHOTO_FORMATS) as original:
+            bands = original.getbands()
+        if len(bands) != 3:
+            return {
+                "skipped": f"it has {len(bands)} channel(s), {''.join(bands)}; only three-channel pictures are kept"
+            }
+        face = crop_square(picture, ANIME_SIZE)
+    except PictureError as error:
+        return {"skipped": str(error)}
+    write_picture(out / split / f"{name}.jpg", face, quality=95, subsampling=0)
+    return {"split": split, "name": f"{name}.jpg"}
+
+
+def prepare_anime(source: str, out: Path, val_share: float = 0.05, workers: int | None = None) -> None:
+    """See the module. Raises DataError if nothing in source can be used."""
+    jobs = find_anime(source, val_share)
+    kept = work_through(jobs, partial(prepare_anime_face, out=out), out, workers)
+    if not kept:
+        raise DataError(f"none of the {len(jobs)} pictures in {source} can be used; see {out}/skipped.txt.")
+    chosen = [kept[i] for i in np.linspace(0, len(kept) - 1, min(96, len(kept))).astype(int)]
+    pictures = [open_picture(out / record["split"] / record["name"]) for record in chosen]
+    tile(pictures, min(12, len(chosen))).save(out / "contact_sheet.png")
+    report(out, kept, "faces")
+
+
 # --- Facades ---------------------------------------------------------------------------------------
 
 TEST_NAMES = {"val", "test", "validation", "eval"}  # folders and splits that are held out
@@ -219,10 +291,11 @@ def find_facades(source: Path, val_share: float) -> dict[str, tuple[str, str, li
     return jobs
 
 
-def open_hub(source: str) -> dict:
-    """The splits of a data set on the Hub, or of a folder with its files; tables of two image columns, not decoded.
+def load_tables(source: str) -> dict[str, tuple]:
+    """Splits of a data set on the Hub, or of a folder with its files: table and names of its image columns.
 
-    Raises DataError if it cannot be loaded or does not have two image columns.
+    The columns hold bytes; they are decoded where other pictures are, with the same care.
+    Raises DataError if there is no such data set.
     """
     import datasets
 
@@ -236,24 +309,36 @@ def open_hub(source: str) -> dict:
     tables = {}
     for split, table in found.items():
         columns = [name for name, kind in table.features.items() if isinstance(kind, datasets.Image)]
+        table = table.select_columns(columns)
+        for column in columns:
+            table = table.cast_column(column, datasets.Image(decode=False))
+        tables[split] = table, columns
+    return tables
+
+
+def split_of_row(split: str, splits: dict, name: str, val_share: float) -> str:
+    """As `split_of`, for a row of a data set with these splits."""
+    held_out = split in TEST_NAMES or (len(splits) == 1 and crc32(name.encode()) % 10_000 < 10_000 * val_share)
+    return "val" if held_out else "train"
+
+
+def open_hub(source: str) -> dict:
+    """As `load_tables`, for pairs: the tables alone. Raises DataError too unless there are two image columns."""
+    tables = {}
+    for split, (table, columns) in load_tables(source).items():
         if len(columns) != 2:
             raise DataError(f"{source} has {len(columns)} image columns; two are needed, photos and label maps.")
-        table = table.select_columns(columns)
-        for column in columns:  # the bytes; decoded where other pictures are, with the same care
-            table = table.cast_column(column, datasets.Image(decode=False))
         tables[split] = table
     return tables
 
 
 def find_hub_facades(source: str, val_share: float) -> dict[str, tuple[str, str, list]]:
     """The pairs of a data set on the Hub, or of a folder with its files; it must have two image columns."""
-    found = open_hub(source)
-    jobs = {}
-    for split, table in found.items():
+    jobs, tables = {}, open_hub(source)
+    for split, table in tables.items():
         for i in range(len(table)):
             name = f"{split}_{i:05d}"
-            held_out = split in TEST_NAMES or (len(found) == 1 and crc32(name.encode()) % 10_000 < 10_000 * val_share)
-            jobs[name] = ("val" if held_out else "train", name, (table, i))
+            jobs[name] = (split_of_row(split, tables, name, val_share), name, (table, i))
     return jobs
 
 
@@ -351,6 +436,11 @@ def main(arguments: list[str] | None = None) -> None:
     )
     faces.add_argument("--pairs", type=int, default=0, metavar="N", help="write N drawings of each face as files too")
     faces.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
+    anime = commands.add_parser("anime", help="drawn faces -> 96x96 pictures for the VAE-GAN")
+    anime.add_argument("source", metavar="SOURCE", help="folder of pictures, or USER/NAME of a data set on the Hub")
+    anime.add_argument("out", type=Path, metavar="OUT")
+    anime.add_argument("--val", type=float, default=0.05, metavar="SHARE", help="held out, unless SOURCE has val")
+    anime.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
     facades = commands.add_parser("facades", help="photos of buildings and their label maps -> pairs for facades")
     facades.add_argument("source", metavar="SOURCE", help="folder of pairs, or USER/NAME of a data set on the Hub")
     facades.add_argument("out", type=Path, metavar="OUT")
@@ -378,6 +468,8 @@ def main(arguments: list[str] | None = None) -> None:
             from train.voc import prepare_voc  # it builds on this module
 
             prepare_voc(options.source, options.out, options.list, options.val, options.seed, options.workers)
+        elif options.command == "anime":
+            prepare_anime(options.source, options.out, options.val, options.workers)
         else:
             prepare_facades(options.source, options.out, options.val, options.order, options.workers)
     except DataError as error:

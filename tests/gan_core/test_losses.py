@@ -2,7 +2,14 @@ import pytest
 import torch
 from torch import nn
 
-from gan_core.losses import ADVERSARIAL, discriminator_loss, feature_matching_loss, generator_loss
+from gan_core.losses import (
+    ADVERSARIAL,
+    discriminator_loss,
+    feature_matching_loss,
+    generator_loss,
+    kl_divergence,
+    structural_similarity,
+)
 
 
 @pytest.fixture
@@ -88,3 +95,29 @@ def test_feature_matching_moves_the_fake_only():
     feature_matching_loss([real], [fake]).backward()
     assert real.grad is None
     assert fake.grad.any()
+
+
+# --- VAE
+
+
+def test_the_divergence_of_the_prior_from_itself_is_zero():
+    assert torch.equal(kl_divergence(torch.zeros(3, 5), torch.zeros(3, 5)), torch.zeros(5))
+
+
+def test_the_divergence_is_that_of_the_textbook():
+    mean, log_variance = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(0))
+    expected = torch.distributions.kl_divergence(
+        torch.distributions.Normal(mean, (log_variance / 2).exp()), torch.distributions.Normal(0.0, 1.0)
+    )
+    assert torch.allclose(kl_divergence(mean, log_variance), expected.mean(dim=0), atol=1e-5)
+    assert (kl_divergence(mean, log_variance) > 0).all()
+
+
+def test_similarity_is_one_for_equal_pictures_and_falls_with_noise_and_blur():
+    picture = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    noise = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    blurred = torch.nn.functional.avg_pool2d(picture, 5, 1, 2)
+    assert structural_similarity(picture, picture) == pytest.approx(1)
+    slightly, strongly = (structural_similarity(picture, picture.lerp(noise, share)) for share in (0.2, 0.8))
+    assert 1 > slightly > strongly
+    assert structural_similarity(picture, blurred) < 0.5

@@ -1,0 +1,485 @@
+"""Trains the VAE-GAN.
+
+    python -m train.vae_gan --data data/anime [--preset best] [--out RUN] [--resume RUN]
+
+Kingma, Welling: Auto-Encoding Variational Bayes (arXiv 1312.6114). Larsen et al.: Autoencoding beyond pixels using a
+learned similarity metric (arXiv 1512.09300).
+"""
+
+import argparse
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from gan_core import checkpoint
+from gan_core.checkpoint import CheckpointError
+from gan_core.image import PictureError, tile, to_pictures
+from gan_core.losses import (
+    discriminator_loss,
+    feature_matching_loss,
+    generator_loss,
+    kl_divergence,
+    structural_similarity,
+)
+from gan_core.mixer import TASK
+from gan_core.vae_gan import VAE, Discriminator, DiscriminatorConfig, VAEConfig, draw_latents
+from train.data import DataError, EpochBatches, list_pictures
+from train.mixture import fit_latent_space
+from train.pictures import PicturesInMemory
+from train.run import EMA, RunError, RunFolder, add_options, autocast, batches, given_options, linear_decay
+
+ACTIVE = 0.01  # variance of a unit's mean over the pictures, above which the unit says something (Burda et al. 2016)
+FITTED = 2000  # pictures that the latent space of an unfinished run is fitted to
+
+
+@dataclass(frozen=True)
+class VAEGANConfig:
+    """Everything that decides what a run computes. The defaults are the published recipe.
+
+    Its losses are means over their elements, as torch's are by default; so is the KL divergence over the 256 units.
+    (Their sum would leave the latent a few nats, and all faces alike.)
+
+    decay: let the learning rates fall to 0 over the second half, rather than stay.
+    feature_weight: of the reconstruction in the discriminator's activations (Larsen et al., equation 7).
+    ssim_weight: of 1 - SSIM. Between two equally wrong pictures it takes the one with the right contrast.
+    free_bits: nats up to which a unit's divergence costs nothing (Kingma et al., arXiv 1606.04934, appendix C.8).
+    kl_ramp: share of the run over which the divergence's weight grows from 0 (Bowman et al., arXiv 1511.06349).
+    gan_start, gan_ramp: share of the run at which the discriminator joins, and over which its weight grows from 0.
+    gate: share of right verdicts above which the discriminator is not trained until the generator has caught up.
+    judged: pictures that the discriminator judges though they reconstruct nothing, for each picture of a batch. Half
+        come from the prior, half are blends of three of the batch, which is what the app shows.
+    reflect: what rotation brings into the picture is its reflection; else black corners. rotation_chance: of a picture.
+    patience: steps that a collapsed posterior, or a discriminator that has won, may last before it is reported;
+        stop: and the run ended.
+    """
+
+    vae: VAEConfig = field(default_factory=VAEConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    epochs: int = 100
+    batch_size: int = 32
+    learning_rate: float = 2e-4
+    learning_rate_d: float = 2e-4
+    beta1: float = 0.5
+    beta2: float = 0.999
+    decay: bool = False
+    adversarial: str = "bce"
+    gan_weight: float = 1.0
+    l1_weight: float = 100.0
+    bce_weight: float = 1.0
+    ssim_weight: float = 0.0
+    feature_weight: float = 0.0
+    kl_weight: float = 1.0
+    kl_ramp: float = 0.0
+    free_bits: float = 0.0
+    gan_start: float = 0.0
+    gan_ramp: float = 0.0
+    gate: float = 1.0
+    judged: float = 0.0
+    ema: float = 0.0
+    rotation: float = 10.0
+    rotation_chance: float = 1.0
+    reflect: bool = False
+    clusters: int = 16
+    patience: int = 500
+    stop: bool = False
+    seed: int = 0
+    precision: str = "auto"
+
+    @classmethod
+    def from_dict(cls, options: dict) -> "VAEGANConfig":
+        networks = {
+            "vae": VAEConfig(**options["vae"]),
+            "discriminator": DiscriminatorConfig(**options["discriminator"]),
+        }
+        return cls(**options | networks)
+
+
+PRESETS: dict[str, VAEGANConfig] = {
+    "paper": VAEGANConfig(),
+    # Residual blocks, and a last look at full size; a latent that may say much, at first for free; SSIM for contrast;
+    # then a light discriminator by whose activations pictures are compared, and that judges samples and blends too.
+    "best": VAEGANConfig(
+        vae=VAEConfig(residual=1, upsampling="mixed", refine_channels=16),
+        discriminator=DiscriminatorConfig(trunk="patch", widths=(64, 128, 256, 384)),
+        epochs=28,
+        batch_size=16,
+        learning_rate=4e-4,
+        decay=True,
+        adversarial="hinge",
+        gan_weight=1.0,
+        l1_weight=50.0,
+        bce_weight=0.0,
+        ssim_weight=4.0,
+        feature_weight=40.0,
+        kl_weight=0.1,
+        kl_ramp=0.2,
+        free_bits=0.05,
+        gan_start=0.25,
+        gan_ramp=0.1,
+        gate=0.9,
+        judged=0.5,
+        ema=0.998,
+        rotation_chance=0.5,
+        reflect=True,
+        stop=True,
+    ),
+}
+
+
+def open_dataset(data: Path, config: VAEGANConfig) -> PicturesInMemory:
+    turning = {"rotation": config.rotation, "rotation_chance": config.rotation_chance, "reflect": config.reflect}
+    return PicturesInMemory(data / "train", config.vae.size, config.seed, **turning)
+
+
+class Training:
+    """Networks, optimisers and averages of one run, and the step that changes them.
+
+    lead: share of the discriminator's verdicts that were right, averaged over about fifty steps.
+    """
+
+    def __init__(self, config: VAEGANConfig, total_steps: int, device: torch.device):
+        torch.manual_seed(config.seed)
+        self.config, self.total_steps, self.device = config, total_steps, device
+        self.step, self.lead = 0, 0.5
+        self.vae = VAE(config.vae).to(device, memory_format=torch.channels_last)
+        self.discriminator = Discriminator(config.discriminator).to(device, memory_format=torch.channels_last)
+        self.ema = EMA(self.vae, config.ema)
+        adam = {"betas": (config.beta1, config.beta2), "fused": True}
+        self.optimizer = torch.optim.Adam(self.vae.parameters(), config.learning_rate, **adam)
+        self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), config.learning_rate_d, **adam)
+
+    def train_step(self, real: Tensor) -> dict[str, Tensor | float]:
+        """One step on a batch `(N, 3, size, size)` in [0, 1]."""
+        config = self.config
+        decay = linear_decay(self.step, self.total_steps) if config.decay else 1.0
+        self.optimizer.param_groups[0]["lr"] = config.learning_rate * decay
+        self.optimizer_d.param_groups[0]["lr"] = config.learning_rate_d * decay
+        kl_weight = config.kl_weight * self.progress(0.0, config.kl_ramp)
+        adversary = self.progress(config.gan_start, config.gan_ramp)
+
+        with autocast(self.device, config.precision):
+            mean, log_variance = self.vae.encoder(real)
+            mean, log_variance = mean.float(), log_variance.float()
+            latents = draw_latents(mean, log_variance)
+            judged = latents
+            if adversary and config.judged:
+                judged = torch.cat([latents, free_latents(latents.detach(), round(config.judged * len(real)))])
+            decoded = self.vae.decoder(judged)
+        fake = decoded[: len(real)]
+
+        # Reconstruct, with a latent that stays close to the prior.
+        kl = kl_divergence(mean, log_variance)
+        losses = {"l1": (fake - real).abs().mean(), "kl": kl.mean()}
+        loss = config.l1_weight * losses["l1"] + kl_weight * kl.clamp(min=config.free_bits).mean()
+        if config.bce_weight:
+            losses["bce"] = F.binary_cross_entropy(fake, real)
+            loss = loss + config.bce_weight * losses["bce"]
+        if config.ssim_weight:
+            losses["ssim"] = structural_similarity(fake, real)
+            loss = loss + config.ssim_weight * (1 - losses["ssim"])
+
+        # And be taken for real, also by the activations of who judges it.
+        losses |= {"d": 0.0, "gan": 0.0, "features": 0.0}
+        if adversary:
+            losses["d"], real_features = self.discriminator_step(real, decoded.detach())
+            self.discriminator.requires_grad_(False)
+            with autocast(self.device, config.precision):
+                features = self.discriminator.features(decoded)
+            losses["gan"] = generator_loss(features[-1].float(), config.adversarial)
+            losses["features"] = feature_matching_loss(real_features[:-1], [x[: len(real)] for x in features[:-1]])
+            self.discriminator.requires_grad_(True)
+            loss = loss + adversary * config.gan_weight * losses["gan"]
+            if config.feature_weight:
+                loss = loss + adversary * config.feature_weight * losses["features"]
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+
+        self.ema.update(self.vae, self.step)
+        self.step += 1
+        losses |= {"active": (mean.var(dim=0) > ACTIVE).sum(), "lead": self.lead}
+        return {name: x.detach() if isinstance(x, Tensor) else x for name, x in losses.items()}
+
+    def discriminator_step(self, real: Tensor, decoded: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Real pictures are real, decoded ones are not. Returns the loss, and the activations for the real ones."""
+        config = self.config
+        with autocast(self.device, config.precision):
+            real_features = self.discriminator.features(real)
+            fake_logits = self.discriminator(decoded).float()
+        real_logits = real_features[-1].float()
+        loss = 2 * discriminator_loss(real_logits, fake_logits, config.adversarial)  # the sum of both, not halved
+        middle = 0.5 if config.adversarial == "least_squares" else 0.0
+        right = (real_logits > middle).float().mean() + (fake_logits < middle).float().mean()
+        self.lead = 0.98 * self.lead + 0.02 * float(right / 2)
+        if self.lead <= config.gate:
+            self.optimizer_d.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer_d.step()
+        return loss, [x.detach() for x in real_features]
+
+    def progress(self, start: float, ramp: float) -> float:
+        """0 up to `start`, 1 from `start + ramp` on, both shares of the run; linear in between."""
+        done = self.step / self.total_steps - start
+        return min(1.0, max(0.0, done / ramp)) if ramp else float(done >= 0)
+
+    def start_from(self, loaded: checkpoint.Checkpoint) -> str:
+        """Takes over the weights of a checkpoint that fit, for fine-tuning. Returns what was taken, in words."""
+        counts = []
+        for name in ("vae", "discriminator"):
+            network, weights = getattr(self, name), loaded.weights.get(name, {})
+            own = network.state_dict()
+            fitting = {key: value for key, value in weights.items() if key in own and own[key].shape == value.shape}
+            network.load_state_dict(own | fitting)
+            counts.append(f"{len(fitting)} of {len(own)} tensors of the {name}")
+        self.ema = EMA(self.vae, self.config.ema)
+        return " and ".join(counts)
+
+    def _parts(self) -> dict:
+        return {
+            "vae": self.vae,
+            "discriminator": self.discriminator,
+            "ema": self.ema.module,
+            "optimizer": self.optimizer,
+            "optimizer_d": self.optimizer_d,
+        }
+
+    def state_dict(self) -> dict:
+        """All that an exact resume needs."""
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        state |= {"step": self.step, "lead": self.lead, "rng": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
+        return state
+
+    def load_state_dict(self, state: dict) -> None:
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.step, self.lead = state["step"], state["lead"]
+        torch.set_rng_state(state["rng"])
+        if "cuda_rng" in state and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+
+
+def free_latents(latents: Tensor, count: int) -> Tensor:
+    """`(count, D)` latents of no picture: the first half from N(0, 1), the rest blends of three of the given."""
+    blends = count // 2
+    prior = torch.randn(count - blends, latents.shape[1], device=latents.device)
+    weights = torch.rand(blends, 3, device=latents.device)
+    chosen = torch.randint(len(latents), (blends, 3), device=latents.device)
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    return torch.cat([prior, (weights[:, :, None] * latents[chosen]).sum(dim=1)])
+
+
+class Guards:
+    """Watches the log for what no longer mends itself: each kind of trouble counts its steps in a row."""
+
+    LEAD = 0.98  # share of right verdicts from which on the discriminator has won
+    LEAST_ACTIVE = 0.05  # share of the latent's units below which the posterior has collapsed
+
+    def __init__(self, config: VAEGANConfig):
+        self.config = config
+        self.steps = {"collapsed": 0, "won": 0}
+
+    def check(self, records: list[dict]) -> list[str]:
+        """What has just lasted for `patience` steps, in words with a remedy. Raises RunError if `config.stop`."""
+        troubles = []
+        for record in records:
+            fires = {
+                "collapsed": record["active"] < self.LEAST_ACTIVE * self.config.vae.latent,
+                "won": record["lead"] > self.LEAD,
+            }
+            for name, fires_now in fires.items():
+                self.steps[name] = self.steps[name] + 1 if fires_now else 0
+                if self.steps[name] == self.config.patience:
+                    troubles.append(self.describe(name, record))
+        if troubles and self.config.stop:
+            raise RunError(" ".join(troubles))
+        return troubles
+
+    def describe(self, name: str, record: dict) -> str:
+        since = f"For {self.config.patience} steps, up to step {record['step']}, "
+        if name == "collapsed":
+            return since + (
+                f"{record['active']:.0f} of the latent's {self.config.vae.latent} units have said anything: the "
+                "posterior has collapsed. Start again with a lower --kl-weight, a longer --kl-ramp or more --free-bits."
+            )
+        return since + (
+            f"the discriminator was right about {record['lead']:.0%} of the pictures: it has won, and the decoder "
+            "learns nothing from it. Start again with a lower --learning-rate-d or --gate, or a later --gan-start."
+        )
+
+
+def as_numbers(record: dict) -> dict[str, float]:
+    return {name: round(float(x), 5) if isinstance(x, (Tensor, float)) else x for name, x in record.items()}
+
+
+@torch.inference_mode()
+def sample_grid(vae: VAE, held_out: Tensor, device: torch.device) -> Image.Image:
+    """Eight columns: held-out pictures over their reconstructions, two rows of the prior, blends of neighbours."""
+    rng = torch.Generator().manual_seed(0)
+    prior = torch.randn(16, vae.config.latent, generator=rng)
+    rows = []
+    for real in held_out.split(8):
+        latents = vae.encoder(real.to(device, memory_format=torch.channels_last))[0]
+        rows += [real, vae.decoder(latents)]
+    rows += [vae.decoder(prior.to(device)), vae.decoder((latents + latents.roll(1, 0)) / 2)]
+    return tile(to_pictures(torch.cat([row.cpu() for row in rows]) * 2 - 1), 8)
+
+
+@torch.inference_mode()
+def encode_all(vae: VAE, dataset: PicturesInMemory, count: int, device: torch.device, precision: str) -> Tensor:
+    """Means of the latents of `count` pictures, evenly chosen, as they are: `(count, D)`."""
+    chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)
+    means = []
+    for indices in np.array_split(chosen, max(1, len(chosen) // 64)):
+        with autocast(device, precision):
+            mean, _ = vae.encoder(dataset.plain(indices).to(device, memory_format=torch.channels_last))
+        means.append(mean.float().cpu())
+    return torch.cat(means)
+
+
+def train(
+    data: Path,
+    config: VAEGANConfig,
+    run: RunFolder,
+    *,
+    resume: bool = False,
+    init: Path | None = None,
+    stop_at: int | None = None,
+    sample_every: int = 200,
+    save_every: int = 500,
+    workers: int = 0,
+    device: str = "cpu",
+    tensorboard: bool = False,
+) -> Training:
+    """Trains to the end, or up to step `stop_at`. Returns the training as it stands then."""
+    device = torch.device(device)
+    dataset = open_dataset(data, config)
+    total = config.epochs * EpochBatches(len(dataset), config.batch_size).steps_per_epoch
+    training, guards = Training(config, total, device), Guards(config)
+    if init and not resume:
+        print(f"Starting from {init}: {training.start_from(checkpoint.load(init, TASK))}.")
+    if resume:
+        training.load_state_dict(run.load_state())
+        run.trim_log(training.step)
+    end = min(total, stop_at or total)
+    if training.step >= end:
+        print(f"{run.path} has finished its {total} steps already. Give more --epochs to train on.")
+        return training
+    val = PicturesInMemory(data / "val", config.vae.size)
+    held_out = val.plain(np.linspace(0, len(val) - 1, 16).astype(int))
+    writer = None
+    if tensorboard:
+        from torch.utils.tensorboard import SummaryWriter
+
+        writer = SummaryWriter(run.path / "tensorboard")
+
+    unlogged: list[dict] = []
+    progress = tqdm(
+        total=end * config.batch_size, initial=training.step * config.batch_size, unit="image", smoothing=0.05
+    )
+    started, before = time.perf_counter(), training.step
+    for (real,) in batches(dataset, config.batch_size, config.seed, training.step, workers, device):
+        losses = training.train_step(real)
+        step = training.step
+        progress.update(config.batch_size)
+
+        # The losses of each step are kept where they are, and read in bulk: a GPU need not wait for them.
+        unlogged.append({"step": step, "seconds": round(time.perf_counter() - started, 1)} | losses)
+        if step % 20 == 0 or step % save_every == 0 or step == end:
+            records = [as_numbers(record) for record in unlogged]
+            unlogged = []
+            run.log(records)
+            if bad := next((record for record in records if not all(map(np.isfinite, record.values()))), None):
+                raise RunError(
+                    f"the losses at step {bad['step']} are {bad}. The last good state is in {run.path}; "
+                    "resume it with lower --learning-rate and --learning-rate-d, or with --precision float32."
+                )
+            for trouble in guards.check(records):
+                print(f"\nwarning: {trouble}")
+            last = {name: records[-1][name] for name in losses}
+            progress.set_postfix(last, refresh=False)
+            if writer:
+                for name, value in last.items():
+                    writer.add_scalar(f"loss/{name}", value, step)
+        if step % sample_every == 0 or step == end:
+            grid = sample_grid(training.ema.module, held_out, device)
+            run.save_sample(grid, step)
+            if writer:
+                writer.add_image("samples", np.asarray(grid), step, dataformats="HWC")
+        if step % save_every == 0 or step == end:
+            run.save_state(training.state_dict())
+            run.plot_losses()
+            facts = {"recipe": asdict(config), "steps": step, "images": step * config.batch_size}
+            facts["images_per_second"] = round((step - before) * config.batch_size / (time.perf_counter() - started), 2)
+            facts |= {"data": f"{len(dataset)} pictures", "init": init and init.name}
+            count = len(dataset) if step == total else FITTED
+            codes = encode_all(training.ema.module, dataset, count, device, config.precision)
+            latents = fit_latent_space(codes, config.clusters)
+            networks = {"vae": training.ema.module, "discriminator": training.discriminator, "latents": latents}
+            checkpoint.save(run.path / f"{TASK}.safetensors", TASK, networks, facts)
+        if step >= end:
+            break
+    progress.close()
+    if writer:
+        writer.close()
+    return training
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="python -m train.vae_gan", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with train/ and val/")
+    parser.add_argument("--preset", default="best", choices=sorted(PRESETS))
+    parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: the next number under runs/)")
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run, exactly")
+    parser.add_argument("--init", type=Path, metavar="FILE", help="fine-tune: start from the weights of a checkpoint")
+    parser.add_argument("--stop-at", type=int, metavar="STEP", help="stop here; all schedules still run to --epochs")
+    parser.add_argument("--sample-every", type=int, default=200, metavar="STEPS")
+    parser.add_argument("--save-every", type=int, default=500, metavar="STEPS")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="processes that turn pictures (0: it costs next to nothing)"
+    )
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--tensorboard", action="store_true", help="log to RUN/tensorboard too (pip install tensorboard)"
+    )
+    add_options(parser.add_argument_group("recipe (overrides the preset)"), VAEGANConfig)
+    options = parser.parse_args(arguments)
+    overrides = given_options(options, VAEGANConfig)
+    loop = {
+        name: getattr(options, name)
+        for name in ("init", "stop_at", "sample_every", "save_every", "workers", "device", "tensorboard")
+    }
+    run = None
+    try:
+        list_pictures(options.data / "train")
+        list_pictures(options.data / "val")
+        if options.resume:
+            run, earlier = RunFolder.open(options.resume)
+            if earlier["task"] != TASK:
+                raise RunError(f"{options.resume} is a run of {earlier['task']}, not of {TASK}.")
+            config = replace(VAEGANConfig.from_dict(earlier["config"]), **overrides)
+            run.write_options({"task": TASK, "config": asdict(config)})
+        else:
+            config = replace(PRESETS[options.preset], **overrides)
+            run = RunFolder.create(options.out, TASK, {"task": TASK, "config": asdict(config)})
+        print(f"Run folder: {run.path}")
+        train(options.data, config, run, resume=bool(options.resume), **loop)
+    except (CheckpointError, DataError, PictureError, RunError) as error:
+        raise SystemExit(f"error: {error}") from error
+    except KeyboardInterrupt:
+        raise SystemExit(f"Interrupted. Go on with --resume {run.path}" if run else "Interrupted.") from None
+    print(f"Done. See it in the app: python app.py --checkpoints {run.path}")
+
+
+if __name__ == "__main__":
+    main()
