@@ -5,10 +5,10 @@
 //   props    its value and options      watch   tells when Python has set the value
 //
 // The file of the paper follows this one: sketchpad.js (ink) or facade.js (class colours). A paper has
-//   canvas, tools (names), keys (key -> tool), sizes ({tool: [largest, default]})
+//   canvas, tools (names), keys (key -> tool), sizes ([largest, usual])
 //   begin(point) -> a new operation   extend(operation, points)   end(operation)
 //   repaint(operations)   read(image) -> a "picture" operation   picture() -> the data: URL that is sent
-//   cursor() -> width of the tool as a share of the paper, or 0
+//   cursor(tool, size) -> width of the tool as a share of the paper, or 0   firstExample: to start with, if any
 //
 // The drawing is a list of operations; undo takes the last one away and paints the rest again.
 // A request is sent only when the answer to the last one is there, and always with the newest drawing.
@@ -340,7 +340,7 @@ class Board {
     return examples;
   }
 
-  // What was on the paper before a reload; else, if the paper wants one, the first example.
+  // What was on the paper before a reload; else, if the paper wants one, an example.
   async start() {
     let url = null;
     try {
@@ -349,8 +349,8 @@ class Board {
       // See commit.
     }
     if (url) this.load(url);
-    else if (!this.paper.startsWithExample) this.changed();
-    const examples = await this.showExamples();
-    if (!url && this.paper.startsWithExample && !this.operations.length && !this.live) this.load(examples[0].drawing);
+    else if (this.paper.firstExample === undefined) this.changed();
+    const example = (await this.showExamples())[this.paper.firstExample];
+    if (!url && example && !this.operations.length && !this.live) this.load(example.drawing);
   }
 }

@@ -8,7 +8,7 @@ class LabelPaper {
   tools = ["rectangle", "brush", "fill", "eraser"];
   keys = { m: "rectangle", b: "brush", g: "fill", e: "eraser" };
   sizes = [40, 10];
-  startsWithExample = true;
+  firstExample = 2;
 
   constructor() {
     this.canvas = element.querySelector(".pad-paper");

@@ -47,10 +47,10 @@ def test_what_is_painted_is_found_again_in_the_building(facades):
     photos = as_batch(facades.predict_batch(maps)) * 2 - 1
     seen = read_labels(judge, photos).numpy()
     painted = np.stack([FACADES.to_labels(label_map) for label_map in maps])
-    assert (seen == painted).mean() > ACCURACY
+    assert (seen == painted).mean() > 0.55
     for number in (WALL, WINDOW):
         overlap = ((seen == number) & (painted == number)).sum() / ((seen == number) | (painted == number)).sum()
-        assert overlap > OVERLAP, f"{FACADES.names[number]}: {overlap:.2f}"
+        assert overlap > 0.4, f"{FACADES.names[number]}: {overlap:.2f}"
 
 
 def test_a_shifted_map_gives_the_same_building_shifted(facades):
