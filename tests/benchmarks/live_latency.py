@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+from playwright.sync_api import Error as PlaywrightError
 
 from gan_core.image import to_data_url
 from gan_core.lineart import random_doodle
@@ -40,8 +41,8 @@ def draw_in_browser(url: str, started: float, strokes: int) -> None:
             try:
                 page.goto(url)
                 break
-            except Exception as error:
-                if "ERR_CONNECTION_REFUSED" not in str(error) or time.perf_counter() - started > 120:
+            except PlaywrightError:  # the server is not there yet
+                if time.perf_counter() - started > 120:
                     raise
                 time.sleep(0.05)
         pen = Pen(page)
