@@ -189,9 +189,9 @@ def test_each_visitor_sees_the_face_of_the_own_drawing(visit):
     predictor = Pix2PixPredictor.from_checkpoint(CHECKPOINT)
     shown = [read_data_url(pen.face_url()) for pen in (first, second)]
     expected = [predictor.predict(read_data_url(pen.drawing_url())) for pen in (first, second)]
-    assert difference(expected[0], expected[1]) > 4, "the two drawings must differ for this test to mean anything"
+    assert difference(expected[0], expected[1]) > 6, "the two drawings must differ for this test to mean anything"
     for i in (0, 1):
-        assert difference(shown[i], expected[i]) < 2  # JPEG
+        assert difference(shown[i], expected[i]) < 3  # JPEG
 
 
 def test_the_drawing_survives_a_reload(visit):
