@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
-from gan_core.facades import BACKGROUND, BALCONY, DOOR, WALL, WINDOW, random_facade
+from gan_core.facades import BACKGROUND, BALCONY, DOOR, SHOP, WALL, WINDOW, random_facade
 from gan_core.image import open_picture, read_data_url
 from gan_core.palette import FACADES
 
@@ -180,16 +180,20 @@ def test_an_upload_that_is_no_map_is_explained_and_the_map_stays(pen, tmp_path):
     assert (labels(pen) == before).all()
 
 
-def test_a_finger_drags_a_rectangle_on_a_phone(visit):
+def test_a_finger_chooses_a_class_and_drags_a_rectangle_on_a_phone(visit):
     pen = visit("facades", width=390, height=844, has_touch=True, is_mobile=True)
     pen.settle()
     before = labels(pen)
+    palette = pen.board.locator(".pad-palette").bounding_box()
+    assert palette["width"] > 150 and palette["height"] > 30, "the classes cannot be seen"
+    pen.board.get_by_role("radio", name="shop", exact=True).tap()
+    assert pen.page.evaluate("window.scrollX") == 0
     touch = pen.page.context.new_cdp_session(pen.page)
     for kind, place in (("touchStart", 0.3), ("touchMove", 0.5), ("touchMove", 0.7), ("touchEnd", None)):
         points = [] if place is None else [dict(zip("xy", pen.at(place, place)))]
         touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
     pen.settle()
-    assert (labels(pen)[80:170, 80:170] == WINDOW).all() and (labels(pen) != before).any()
+    assert (labels(pen)[80:170, 80:170] == SHOP).all() and (labels(pen) != before).any()
     assert pen.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
