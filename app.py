@@ -1,4 +1,4 @@
-"""The web app. Draw a line, see a face; paint a facade, see the building.
+"""The web app. Draw a line, see a face; paint a facade, see the building; show a photo, see what is in it.
 
 python app.py [--checkpoints DIR] [--host HOST] [--port PORT]
 """
@@ -11,23 +11,26 @@ from pathlib import Path
 from string import Template
 
 import gradio as gr
+import numpy as np
 from gradio.components.base import server
 from PIL import Image, ImageOps
 
-from gan_core import Pix2PixPredictor
+from gan_core import Pix2PixPredictor, Segmenter
 from gan_core.batching import Batcher, BusyError
 from gan_core.checkpoint import CheckpointError
 from gan_core.facades import random_facade, read_pair
 from gan_core.faces import crop_face
 from gan_core.image import PictureError, open_picture, read_data_url, to_data_url
 from gan_core.lineart import draw_lines, is_drawing, normalise_drawing, random_doodle
-from gan_core.palette import FACADES
+from gan_core.palette import FACADES, VOC
+from gan_core.segmenter import class_shares
 from gan_core.tasks import TASKS, Task
 
 ROOT = Path(__file__).parent
 ASSETS = ROOT / "assets"
 MAX_UPLOAD = "20mb"
 PHOTO_SIDE = 512  # of a photo whose lines are put on the paper
+SHOWN_SIDE = 1600  # at most, of a photo as it is shown under its classes
 PRIVATE = {"api_visibility": "private"}
 LIVE = {"show_progress": "hidden", "trigger_mode": "always_last", **PRIVATE}
 
@@ -111,6 +114,48 @@ def heat_map(realism: Image.Image) -> Image.Image:
     return colours.resize((256, 256), Image.Resampling.BICUBIC)
 
 
+class PhotoFile(gr.Image):
+    """Takes a photo by upload, paste or webcam, and hands its file on as it is: `open_picture` says what is wrong."""
+
+    is_template = True  # in the browser it is the image component that it derives from
+
+    def preprocess(self, payload) -> str | None:
+        return payload and payload.path
+
+
+class SegmentView(gr.HTML):
+    """A photo under the classes that were found in it, with outlines, names under the pointer and a legend.
+
+    As an output it takes None or (photo, labels `(H, W)`, palette picture as painted, name for its downloads).
+    """
+
+    def __init__(self, **options):
+        super().__init__(
+            html_template=(ASSETS / "segments.html").read_text(),
+            js_on_load=(ASSETS / "segments.js").read_text(),
+            apply_default_css=False,
+            **options,
+        )
+
+    def postprocess(self, value: tuple[Image.Image, np.ndarray, Image.Image, str] | None) -> dict | None:
+        if value is None:
+            return None
+        photo, labels, painted, name = value
+        shown = photo.copy()
+        shown.thumbnail((SHOWN_SIDE, SHOWN_SIDE), reducing_gap=2.0)
+        return {
+            "name": name,
+            "photo": to_data_url(shown, "JPEG", quality=90),
+            "map": to_data_url(VOC.to_indexed(labels), "PNG"),
+            "painted": to_data_url(painted, "PNG"),
+            "classes": [
+                {"number": number, "name": VOC.names[number], "color": VOC.colors[number], "share": share}
+                for number, share in class_shares(labels).items()
+            ],
+            "background": VOC.names.index("background"),
+        }
+
+
 def sketch_tab(predictor: Pix2PixPredictor) -> None:
     """Draw a face; or start from an example, a surprise, or the lines of a photo."""
     board = LiveBoard(predictor, "sketchpad", "drawing", "face", elem_id="sketch-board")
@@ -173,6 +218,39 @@ def facade_tab(predictor: Pix2PixPredictor) -> None:
     upload.upload(open_map, upload, board, show_progress="minimal", **PRIVATE)
 
 
+def segment_tab(segmenter: Segmenter) -> None:
+    """Upload a photo; see what is in it."""
+
+    def look(file: str | Path):
+        photo = open_picture(file, draft=None)
+        labels = segmenter.segment(photo, thorough=True)
+        return photo, labels, segmenter.palette_picture(photo), Path(file).stem
+
+    def show(file: str | None):
+        try:
+            return gr.skip(), file and look(file)
+        except PictureError as error:
+            gr.Warning(str(error))
+            return None, None
+
+    examples = sorted((ASSETS / "examples" / "segmentation").iterdir())
+    with gr.Row(elem_classes="seg-row"):
+        with gr.Column(min_width=280):
+            photo = PhotoFile(
+                value=examples[0],
+                sources=["upload", "webcam", "clipboard"],
+                label="Photo",
+                height=360,
+                buttons=[],
+                placeholder="Drop a photo here, or click to choose one",
+                elem_id="segment-photo",
+            )
+            gr.Examples([[path] for path in examples], photo, label="Photos to start with", **PRIVATE)
+        with gr.Column(min_width=280):
+            view = SegmentView(value=look(examples[0]), elem_id="segment-view")
+    photo.change(show, photo, [photo, view], show_progress="minimal", show_progress_on=view, **PRIVATE)
+
+
 def missing_tab(task: Task, error: CheckpointError) -> None:
     """The tab of a task without a usable checkpoint: what is wrong, and how to get one."""
     gr.Markdown(
@@ -182,7 +260,19 @@ def missing_tab(task: Task, error: CheckpointError) -> None:
     )
 
 
-TABS = {"sketch2face": sketch_tab, "facades": facade_tab}
+def load_pix2pix(path: Path) -> Pix2PixPredictor:
+    """The predictor of `<task>.safetensors`. Raises CheckpointError, also if it is of another pix2pix task."""
+    predictor = Pix2PixPredictor.from_checkpoint(path)
+    if predictor.task.name != path.stem:
+        raise CheckpointError(f"{path.name} is a checkpoint for {predictor.task.name}")
+    return predictor
+
+
+TABS = {  # task -> what loads its checkpoint, what shows it
+    "sketch2face": (load_pix2pix, sketch_tab),
+    "facades": (load_pix2pix, facade_tab),
+    "segmentation": (Segmenter.from_checkpoint, segment_tab),
+}
 
 
 def create_demo(checkpoints: Path = ASSETS / "checkpoints") -> gr.Blocks:
@@ -193,18 +283,16 @@ def create_demo(checkpoints: Path = ASSETS / "checkpoints") -> gr.Blocks:
             "Nobody here is real and no building stands: small networks make them up while you draw.",
             elem_id="title",
         )
-        for name, tab in TABS.items():
+        for name, (load, tab) in TABS.items():
             task = TASKS[name]
             with gr.Tab(task.title, id=name):
                 try:
-                    predictor = Pix2PixPredictor.from_checkpoint(Path(checkpoints) / f"{name}.safetensors")
-                    if predictor.task is not task:
-                        raise CheckpointError(f"{name}.safetensors is a checkpoint for {predictor.task.name}")
+                    model = load(Path(checkpoints) / f"{name}.safetensors")
                 except CheckpointError as error:
                     logger.warning("%s", error)
                     missing_tab(task, error)
                 else:
-                    tab(predictor)
+                    tab(model)
     return demo
 
 
@@ -223,7 +311,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         allow_abbrev=False,
         prog="python app.py",
-        description="Draw a line, see a face; paint a facade, see the building.",
+        description="Draw a line, see a face; paint a facade, see the building; show a photo, see what is in it.",
     )
     parser.add_argument("--checkpoints", type=Path, default=ASSETS / "checkpoints", metavar="DIR")
     parser.add_argument("--host", default=None, help="default: only this computer; 0.0.0.0 for all")

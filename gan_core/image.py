@@ -29,10 +29,11 @@ class PictureError(ValueError):
     """The picture cannot be used; the message is meant for the person who brought it."""
 
 
-def open_picture(file, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Opens an uploaded picture, upright and in RGB.
+def open_picture(file, max_pixels: int = MAX_PIXELS, draft: int | None = 2048) -> Image.Image:
+    """Opens an uploaded picture, upright and in RGB; of an animation the first picture.
 
-    file: a path, the bytes of a file, or a file object.
+    file: a path, the bytes of a file, or a file object. draft: pixels a side that are enough; a JPEG of more than
+    twice as many is decoded at a fraction of its size. None: all of it.
     Raises PictureError, with a remedy, if it is no picture, is broken, or has more than max_pixels.
     """
     if isinstance(file, (bytes, bytearray)):
@@ -43,8 +44,8 @@ def open_picture(file, max_pixels: int = MAX_PIXELS) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             picture = Image.open(file, formats=PHOTO_FORMATS)
             check_size(picture, max_pixels)
-            # A JPEG much larger than needed is decoded at a fraction of its size.
-            picture.draft("RGB", (2048, 2048))
+            if draft is not None:
+                picture.draft("RGB", (draft, draft))
             picture.load()
             return to_rgb(picture)
     except PictureError:

@@ -107,6 +107,12 @@ class Segmenter:
         return torch.cat([scores[:1], scores[1:].flip(3)])
 
 
+def class_shares(labels: np.ndarray) -> dict[int, float]:
+    """Class -> its share of the picture, of the classes in it, the largest first. labels: uint8 `(H, W)`."""
+    counts = np.bincount(labels.ravel())
+    return {int(number): float(counts[number] / labels.size) for number in np.argsort(-counts) if counts[number]}
+
+
 def as_array(shares: Tensor) -> np.ndarray:
     """`(1, C, h, w)` -> `(h, w, C)`."""
     return np.ascontiguousarray(shares[0].permute(1, 2, 0).cpu().numpy())

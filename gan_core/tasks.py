@@ -31,7 +31,7 @@ TASKS = {
     for task in (
         Task(
             name="sketch2face",
-            title="Sketch → face",
+            title="Sketch",
             size=256,
             read_source=normalise_drawing,
             how_to_train=(
@@ -42,7 +42,7 @@ TASKS = {
         ),
         Task(
             name="facades",
-            title="Labels → building",
+            title="Facade",
             size=256,
             read_source=read_label_map,
             how_to_train=(
@@ -53,7 +53,7 @@ TASKS = {
         ),
         Task(
             name="segmentation",
-            title="Photo → classes",
+            title="Segment",
             size=224,
             read_source=to_rgb,  # of any size: gan_core.segmenter does the rest
             how_to_train=(

@@ -49,7 +49,7 @@ def draw_in_browser(url: str, started: float, strokes: int) -> None:
         print(f"from `python app.py` to the first face    {time.perf_counter() - started:.1f} s")
         print("Sketch tab: ovals")
         measure(pen, [oval(0.5, 0.5, 0.08 + 0.03 * (i % 10), 0.1 + 0.03 * (i % 10), steps=80) for i in range(strokes)])
-        page.get_by_role("tab", name="building").click()
+        page.get_by_role("tab", name="Facade").click()
         pen = Pen(page, "#facade-board")
         print("Facade tab: rectangles being dragged")
         paths = [[(0.1 + 0.04 * (i % 10) + 0.005 * k, 0.2 + 0.006 * k) for k in range(80)] for i in range(strokes)]

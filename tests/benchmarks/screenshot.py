@@ -56,7 +56,7 @@ def main() -> None:
         page.goto(url)
         draw_face(Pen(page))
         page.screenshot(path=options.folder / "app.png")
-        page.get_by_role("tab", name="building").click()
+        page.get_by_role("tab", name="Facade").click()
         paint_facade(Pen(page, "#facade-board"))
         page.screenshot(path=options.folder / "facade.png")
     demo.close()

@@ -20,7 +20,7 @@ def browser():
 
 @pytest.fixture
 def visit(browser, app_url):
-    """Opens the app as a new visitor: `pen = visit(width=390, height=844, has_touch=True)`, or `visit("facades")`."""
+    """Opens the app as a new visitor: `pen = visit(width=390, height=844, has_touch=True)`, or `visit("facades")`; `page = visit("segmentation")`."""
     contexts = []
 
     def open_page(task="sketch2face", width=1280, height=900, url=app_url, **options) -> Pen:
@@ -30,8 +30,12 @@ def visit(browser, app_url):
         page.problems = []
         page.on("pageerror", lambda error: page.problems.append(str(error)))
         page.goto(url)
+        if task == "segmentation":
+            page.get_by_role("tab", name="Segment").click()
+            page.locator("#segment-view .seg-loaded").wait_for()
+            return page
         if task == "facades":
-            page.get_by_role("tab", name="building").click()
+            page.get_by_role("tab", name="Facade").click()
             return Pen(page, "#facade-board")
         return Pen(page)
 

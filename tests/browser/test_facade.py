@@ -203,14 +203,14 @@ def test_each_tab_keeps_its_drawing_when_the_other_is_looked_at(visit):
     choose(pen, "shop")
     pen.stroke([(0.1, 0.1), (0.3, 0.3)])
     before = labels(pen)
-    pen.page.get_by_role("tab", name="face").click()
+    pen.page.get_by_role("tab", name="Sketch").click()
     pen.page.keyboard.press("Control+z")  # is meant for the tab that is seen
-    pen.page.get_by_role("tab", name="building").click()
+    pen.page.get_by_role("tab", name="Facade").click()
     assert (labels(pen) == before).all()
     choose(pen, "door")
     pen.stroke([(0.6, 0.6), (0.8, 0.8)])
     assert (labels(pen) == DOOR).any() and (labels(pen) != before).any()
     pen.page.reload()
-    pen.page.get_by_role("tab", name="building").click()
+    pen.page.get_by_role("tab", name="Facade").click()
     pen.board.locator(".pad-alive").wait_for(state="attached")
     assert (labels(pen)[160:200, 160:200] == DOOR).all(), "a reload keeps it too"

@@ -1,0 +1,212 @@
+// A photo under the classes that were found in it.
+//
+// Gradio runs this once, with
+//   element  the view's own DOM        props.value  what app.SegmentView.postprocess gives, or null
+//   watch    tells when Python has set the value
+//
+// The browser decodes the class map once; colours, outlines, names under the pointer and classes that are switched off
+// are then its own business, and need no answer from the server.
+
+class Segments {
+  constructor() {
+    this.find = (name) => element.querySelector(`.seg-${name}`);
+    this.stage = this.find("stage");
+    this.hidden = new Set();
+    this.labels = null; // class number of each pixel, at the size of the photo as it is shown
+    this.listen();
+    this.load(props.value);
+  }
+
+  async load(value) {
+    this.value = value;
+    this.labels = null;
+    element.classList.toggle("seg-loaded", Boolean(value));
+    this.find("legend").replaceChildren();
+    this.say("");
+    if (!value) return;
+    const [photo, map] = await Promise.all([value.photo, value.map].map(decode));
+    if (this.value !== value) return; // another photo came in the meantime
+    this.find("photo").src = value.photo;
+    this.find("photo").alt = describe(value.classes);
+    this.find("painted").src = value.painted;
+    [this.width, this.height] = [photo.naturalWidth, photo.naturalHeight];
+    this.stage.style.aspectRatio = `${this.width} / ${this.height}`;
+    this.stage.style.setProperty("--ratio", this.width / this.height);
+    this.labels = readLabels(map, this.width, this.height, value.classes);
+    this.hidden = new Set([value.background]); // what is no class keeps its own colours, until it is switched on
+    this.showLegend();
+    this.paint();
+    this.say(describe(value.classes));
+  }
+
+  // --- The picture ---
+
+  paint() {
+    const size = { width: this.width, height: this.height };
+    const fill = Object.assign(this.find("fill"), size).getContext("2d");
+    const outline = Object.assign(this.find("outline"), size).getContext("2d");
+    const [flat, lines] = [fill, outline].map((context) => context.createImageData(this.width, this.height));
+    const [flatWords, lineWords] = [flat, lines].map((image) => new Uint32Array(image.data.buffer));
+    const words = new Map(this.value.classes.map((one) => [one.number, word(one.color)]));
+    const [labels, width, white] = [this.labels, this.width, word([255, 255, 255])];
+    const thick = Math.max(1, Math.round(width / 600));
+    for (let y = 0, i = 0; y < this.height; y++) {
+      for (let x = 0; x < width; x++, i++) {
+        const label = labels[i];
+        if (!this.hidden.has(label)) flatWords[i] = words.get(label);
+        const beside = x + thick < width ? labels[i + thick] : label;
+        const below = y + thick < this.height ? labels[i + thick * width] : label;
+        for (const other of [beside, below]) {
+          // A line belongs to the classes on both sides of it: it stays while one of them is shown.
+          if (other !== label && !(this.hidden.has(label) && this.hidden.has(other))) lineWords[i] = white;
+        }
+      }
+    }
+    fill.putImageData(flat, 0, 0);
+    outline.putImageData(lines, 0, 0);
+  }
+
+  // --- The legend ---
+
+  showLegend() {
+    const legend = this.find("legend");
+    for (const { number, name, color, share } of this.value.classes) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.dataset.number = number;
+      button.style.setProperty("--swatch", `rgb(${color})`);
+      button.title = `Show or hide: ${name}`;
+      button.ariaPressed = String(!this.hidden.has(number));
+      button.append(name, Object.assign(document.createElement("span"), { textContent: percent(share) }));
+      button.addEventListener("click", () => this.toggleClass(number));
+      legend.append(button);
+    }
+  }
+
+  toggleClass(number) {
+    if (!this.hidden.delete(number)) this.hidden.add(number);
+    this.legendButton(number).ariaPressed = String(!this.hidden.has(number));
+    this.paint();
+  }
+
+  legendButton(number) {
+    return this.find("legend").querySelector(`[data-number="${number}"]`);
+  }
+
+  // --- Input ---
+
+  point(event) {
+    if (!this.labels) return;
+    const box = this.stage.getBoundingClientRect();
+    const share = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+    if (share.some((x) => x < 0 || x >= 1)) return this.leave();
+    const x = Math.floor(share[0] * this.width);
+    const label = this.labels[Math.floor(share[1] * this.height) * this.width + x];
+    const name = this.find("name");
+    name.textContent = this.value.classes.find((one) => one.number === label).name;
+    name.style.left = `${share[0] * 100}%`;
+    name.style.top = `${share[1] * 100}%`;
+    name.classList.toggle("seg-left", share[0] > 0.6);
+    for (const button of this.find("legend").children) {
+      button.classList.toggle("seg-here", Number(button.dataset.number) === label);
+    }
+  }
+
+  leave() {
+    this.find("name").textContent = "";
+    for (const button of this.find("legend").children) button.classList.remove("seg-here");
+  }
+
+  toggle(name) {
+    const on = element.classList.toggle(`seg-with-${name}`);
+    element.querySelector(`[data-action="${name}"]`).ariaPressed = String(on);
+  }
+
+  overlay() {
+    const canvas = Object.assign(document.createElement("canvas"), { width: this.width, height: this.height });
+    const context = canvas.getContext("2d");
+    if (element.classList.contains("seg-with-painted")) {
+      context.drawImage(this.find("painted"), 0, 0, this.width, this.height);
+    } else {
+      context.drawImage(this.find("photo"), 0, 0);
+      context.globalAlpha = this.opacity();
+      context.drawImage(this.find("fill"), 0, 0);
+      context.globalAlpha = 1;
+      if (element.classList.contains("seg-with-outline")) context.drawImage(this.find("outline"), 0, 0);
+    }
+    return canvas.toDataURL("image/png");
+  }
+
+  opacity() {
+    return Number(element.querySelector(".pad-size").value) / 100;
+  }
+
+  act(action) {
+    if (action === "outline" || action === "painted") return this.toggle(action);
+    if (!this.labels) return this.say("Choose a photo first.");
+    if (action === "save-mask") save(this.value.map, `${this.value.name}_classes.png`);
+    else save(this.overlay(), `${this.value.name}_overlay.png`);
+  }
+
+  say(message) {
+    element.querySelector(".pad-status").textContent = message;
+  }
+
+  listen() {
+    this.stage.addEventListener("pointermove", (event) => this.point(event));
+    this.stage.addEventListener("pointerdown", (event) => this.point(event));
+    // A finger leaves as soon as it is lifted: what it has asked for stays to be read.
+    this.stage.addEventListener("pointerleave", (event) => event.pointerType !== "touch" && this.leave());
+    element.querySelectorAll("[data-action]").forEach((button) =>
+      button.addEventListener("click", () => this.act(button.dataset.action))
+    );
+    const strength = element.querySelector(".pad-size");
+    const follow = () => element.style.setProperty("--opacity", this.opacity());
+    strength.addEventListener("input", follow);
+    follow();
+    element.classList.add("seg-with-outline");
+    watch("value", () => this.load(props.value));
+  }
+}
+
+async function decode(url) {
+  const image = new Image();
+  image.src = url;
+  await image.decode();
+  return image;
+}
+
+// The class map is at the size of the photo as it was brought; here it is read at the size of the photo as it is shown.
+function readLabels(map, width, height, classes) {
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.imageSmoothingEnabled = false;
+  context.drawImage(map, 0, 0, width, height);
+  const numbers = new Map(classes.map((one) => [word(one.color), one.number]));
+  const words = new Uint32Array(context.getImageData(0, 0, width, height).data.buffer);
+  return Uint8Array.from(words, (color) => numbers.get(color));
+}
+
+// A colour as the four bytes of a canvas.
+function word([r, g, b]) {
+  return new Uint32Array(new Uint8Array([r, g, b, 255]).buffer)[0];
+}
+
+function percent(share) {
+  return share < 0.01 ? "< 1 %" : `${Math.round(share * 100)} %`;
+}
+
+function describe(classes) {
+  const things = classes.filter(({ name }) => name !== "background");
+  if (!things.length) return "Nothing that this model knows: all of it is background.";
+  return `In this photo: ${things.map(({ name, share }) => `${name} ${percent(share)}`).join(", ")}.`;
+}
+
+function save(url, name) {
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = name;
+  link.click();
+}
+
+new Segments();
