@@ -20,7 +20,10 @@ def browser():
 
 @pytest.fixture
 def visit(browser, app_url):
-    """Opens the app as a new visitor: `pen = visit(width=390, height=844, has_touch=True)`, or `visit("facades")`; `page = visit("segmentation")`."""
+    """Opens the app as a new visitor.
+
+    `pen = visit(width=390, height=844, has_touch=True)`, `pen = visit("facades")`, `page = visit("segmentation")`.
+    """
     contexts = []
 
     def open_page(task="sketch2face", width=1280, height=900, url=app_url, **options) -> Pen:

@@ -31,6 +31,12 @@ def encode(picture: Image.Image, format: str, **options) -> bytes:
     return buffer.getvalue()
 
 
+def test_a_large_jpeg_is_decoded_at_a_fraction_unless_all_of_it_is_wanted():
+    data = encode(Image.new("RGB", (4200, 600), RED), "JPEG")
+    assert open_picture(data, draft=256).size == (2100, 300)
+    assert open_picture(data, draft=None).size == (4200, 600)
+
+
 def noise(size=(60, 40)) -> Image.Image:
     width, height = size
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))

@@ -13,7 +13,7 @@ from gan_core.image import PictureError
 from gan_core.maxpool_unet import MaxPoolUNetConfig
 from gan_core.palette import VOC
 from gan_core.segmentation import SegmentationConfig, SegmentationGenerator
-from gan_core.segmenter import classes_in, follow_edges, winners
+from gan_core.segmenter import class_shares, classes_in, follow_edges, winners
 
 PICTURE = SegmentationConfig(MaxPoolUNetConfig(widths=(8, 16, 16)), size=32)
 CLASSES = SegmentationConfig(
@@ -153,6 +153,11 @@ def test_stray_pixels_are_no_class():
     shares[:5, :5, 7] = 0.9  # 0.25 %
     shares[50:, :50, 12] = 0.9
     assert classes_in(shares) == [0, 12]
+
+
+def test_shares_of_classes_begin_with_the_largest():
+    labels = np.array([[0, 0, 15, 15], [0, 0, 15, 8]], dtype=np.uint8)
+    assert list(class_shares(labels).items()) == [(0, 0.5), (15, 0.375), (8, 0.125)]
 
 
 def test_the_winner_is_the_largest_share():
