@@ -468,10 +468,12 @@ def main(arguments: list[str] | None = None) -> None:
             if earlier["task"] != TASK:
                 raise RunError(f"{options.resume} is a run of {earlier['task']}, not of {TASK}.")
             config = replace(VAEGANConfig.from_dict(earlier["config"]), **overrides)
-            run.write_options({"task": TASK, "config": asdict(config)})
+            loop["init"] = Path(earlier["init"]) if earlier.get("init") else None
+            run.write_options(earlier | {"config": asdict(config)})
         else:
             config = replace(PRESETS[options.preset], **overrides)
-            run = RunFolder.create(options.out, TASK, {"task": TASK, "config": asdict(config)})
+            init = str(options.init) if options.init else None
+            run = RunFolder.create(options.out, TASK, {"task": TASK, "init": init, "config": asdict(config)})
         print(f"Run folder: {run.path}")
         train(options.data, config, run, resume=bool(options.resume), **loop)
     except (CheckpointError, DataError, PictureError, RunError) as error:
