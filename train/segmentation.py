@@ -7,8 +7,7 @@ DIR/train and DIR/val come from `train.prepare voc`. For the papers see gan_core
 
 import argparse
 import math
-import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gan_core import checkpoint
-from gan_core.checkpoint import CheckpointError
-from gan_core.image import PictureError, side_by_side, to_pictures
+from gan_core.image import side_by_side, to_pictures
 from gan_core.losses import discriminator_loss, generator_loss
 from gan_core.maxpool_unet import MaxPoolUNetConfig
 from gan_core.palette import VOC
@@ -32,10 +30,21 @@ from gan_core.segmentation import (
     SegmentationGenerator,
     enlarge,
 )
-from train.data import DataError, EpochBatches, list_pictures
+from train.data import EpochBatches
 from train.metrics import confusion, segmentation_scores
-from train.pix2pix import as_numbers
-from train.run import EMA, RunError, RunFolder, add_options, autocast, batches, given_options
+from train.run import (
+    EMA,
+    LossLog,
+    RunFolder,
+    add_run_options,
+    autocast,
+    batches,
+    fit_weights,
+    open_run,
+    pack_state,
+    training_facts,
+    unpack_state,
+)
 from train.voc import LabelledPhotos, Views
 
 TASK = "segmentation"
@@ -325,15 +334,9 @@ class Training:
 
     def start_from(self, loaded: checkpoint.Checkpoint) -> str:
         """Takes over the weights of a checkpoint that fit, for fine-tuning. Returns what was taken, in words."""
-        counts = []
-        for name in ("generator", "discriminator"):
-            network, weights = getattr(self, name), loaded.weights.get(name, {})
-            own = network.state_dict()
-            fitting = {key: value for key, value in weights.items() if key in own and own[key].shape == value.shape}
-            network.load_state_dict(own | fitting)
-            counts.append(f"{len(fitting)} of {len(own)} tensors of the {name}")
+        taken = fit_weights({"generator": self.generator, "discriminator": self.discriminator}, loaded.weights)
         self.ema = EMA(self.generator, self.recipe.ema)
-        return " and ".join(counts)
+        return taken
 
     def _parts(self) -> dict:
         return {
@@ -346,19 +349,11 @@ class Training:
 
     def state_dict(self) -> dict:
         """All that an exact resume needs."""
-        state = {name: part.state_dict() for name, part in self._parts().items()}
-        state |= {"step": self.step, "rng": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
-        return state
+        return pack_state(self._parts(), self.device, step=self.step)
 
     def load_state_dict(self, state: dict) -> None:
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
+        unpack_state(self._parts(), self.device, state)
         self.step = state["step"]
-        torch.set_rng_state(state["rng"])
-        if "cuda_rng" in state and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
 
 
 @torch.inference_mode()
@@ -419,65 +414,34 @@ def train(
         print(f"{run.path} has finished its {total} steps already. Give more --epochs to train on.")
         return training
     photos, truth = fixed_photos(held_out)
-    writer = None
-    if tensorboard:
-        from torch.utils.tensorboard import SummaryWriter
 
-        writer = SummaryWriter(run.path / "tensorboard")
-
-    unlogged: list[dict] = []
-    progress = tqdm(
-        total=end * recipe.batch_size, initial=training.step * recipe.batch_size, unit="image", smoothing=0.05
-    )
-    started, before = time.perf_counter(), training.step
+    log = LossLog(run, training.step, end, recipe.batch_size, tensorboard)
     for photo, labels in batches(dataset, recipe.batch_size, recipe.seed, training.step, workers, device):
         losses = training.train_step(photo, labels)
         step = training.step
-        progress.update(recipe.batch_size)
-
-        # The losses of each step are kept where they are, and read in bulk: a GPU need not wait for them.
-        unlogged.append({"step": step, "seconds": round(time.perf_counter() - started, 1)} | losses)
+        log.add(step, losses)
         if step % 20 == 0 or step % save_every == 0 or step == end:
-            records = [as_numbers(record) for record in unlogged]
-            unlogged = []
-            run.log(records)
-            if bad := next((record for record in records if not all(map(np.isfinite, record.values()))), None):
-                raise RunError(
-                    f"the losses at step {bad['step']} are {bad}. The last good state is in {run.path}; "
-                    "resume it with lower --learning-rate and --learning-rate-d, or with --precision float32."
-                )
-            last = {name: records[-1][name] for name in losses}
-            progress.set_postfix(last, refresh=False)
-            if writer:
-                for name, value in last.items():
-                    writer.add_scalar(f"loss/{name}", value, step)
+            log.flush()
         if step % (recipe.validate_every * steps_per_epoch) == 0 or step == end:
             figures = {name: round(value, 5) for name, value in training.validate(held_out).items()}
             validation.log([{"step": step} | figures])
             tqdm.write(f"step {step}, epoch {step // steps_per_epoch}: validation {figures}")
-            if writer:
-                for name, value in figures.items():
-                    writer.add_scalar(f"validation/{name}", value, step)
+            log.scalars("validation", figures, step)
         if step % sample_every == 0 or step == end:
             grid = sample_grid(training.ema.module, photos.to(device), truth)
             run.save_sample(grid, step)
-            if writer:
-                writer.add_image("samples", np.asarray(grid), step, dataformats="HWC")
+            log.picture(grid, step)
         if step % save_every == 0 or step == end:
             run.save_state(training.state_dict())
             run.plot_losses()
             if (validation.path / "log.jsonl").exists():
                 validation.plot_losses()
-            facts = {"recipe": asdict(recipe), "steps": step, "images": step * recipe.batch_size}
-            facts["images_per_second"] = round((step - before) * recipe.batch_size / (time.perf_counter() - started), 2)
-            facts |= {"data": f"{len(dataset)} pictures", "init": init and init.name}
+            facts = training_facts(recipe, step, len(dataset), log.images_per_second(), init)
             networks = {"generator": training.ema.module, "discriminator": training.discriminator}
             checkpoint.save(run.path / f"{TASK}.safetensors", TASK, networks, facts)
         if step >= end:
             break
-    progress.close()
-    if writer:
-        writer.close()
+    log.close()
     return training
 
 
@@ -485,48 +449,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         allow_abbrev=False, prog="python -m train.pix2pix segmentation", description=__doc__.split("\n\n")[0]
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with train/ and val/")
-    parser.add_argument("--preset", default="best", choices=("paper", "best"))
-    parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: the next number under runs/)")
-    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run, exactly")
-    parser.add_argument("--init", type=Path, metavar="FILE", help="fine-tune: start from the weights of a checkpoint")
-    parser.add_argument("--stop-at", type=int, metavar="STEP", help="stop here; the rate still decays towards --epochs")
-    parser.add_argument("--sample-every", type=int, default=500, metavar="STEPS")
-    parser.add_argument("--save-every", type=int, default=500, metavar="STEPS")
-    parser.add_argument("--workers", type=int, default=1, help="processes that read pictures and vary them")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument(
-        "--tensorboard", action="store_true", help="log to RUN/tensorboard too (pip install tensorboard)"
+    add_run_options(
+        parser,
+        SegmentationRecipe,
+        ("paper", "best"),
+        sample_every=500,
+        workers=1,
+        workers_help="processes that read pictures and vary them",
     )
-    add_options(parser.add_argument_group("recipe (overrides the preset)"), SegmentationRecipe)
     options = parser.parse_args(arguments)
-    overrides = given_options(options, SegmentationRecipe)
-    loop = {
-        name: getattr(options, name)
-        for name in ("init", "stop_at", "sample_every", "save_every", "workers", "device", "tensorboard")
-    }
-    run = None
-    try:
-        list_pictures(options.data / "train")
-        list_pictures(options.data / "val")
-        if options.resume:
-            run, earlier = RunFolder.open(options.resume)
-            if earlier["task"] != TASK:
-                raise RunError(f"{options.resume} is a run of {earlier['task']}, not of {TASK}.")
-            recipe = replace(SegmentationRecipe.from_dict(earlier["config"]), **overrides)
-            loop["init"] = Path(earlier["init"]) if earlier.get("init") else None
-            run.write_options(earlier | {"config": asdict(recipe)})
-        else:
-            recipe = replace(PRESETS[options.preset], **overrides)
-            init = str(options.init) if options.init else None
-            run = RunFolder.create(options.out, TASK, {"task": TASK, "init": init, "config": asdict(recipe)})
-        print(f"Run folder: {run.path}")
-        train(options.data, recipe, run, resume=bool(options.resume), **loop)
-    except (CheckpointError, DataError, PictureError, RunError) as error:
-        raise SystemExit(f"error: {error}") from error
-    except KeyboardInterrupt:
-        raise SystemExit(f"Interrupted. Go on with --resume {run.path}" if run else "Interrupted.") from None
-    print(f"Done. See it in the app: python app.py --checkpoints {run.path}")
+    with open_run(options, TASK, PRESETS[options.preset]) as (run, recipe, loop):
+        train(options.data, recipe, run, **loop)
 
 
 if __name__ == "__main__":

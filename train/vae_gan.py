@@ -7,8 +7,7 @@ learned similarity metric (arXiv 1512.09300).
 """
 
 import argparse
-import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +15,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from gan_core import checkpoint
-from gan_core.checkpoint import CheckpointError
-from gan_core.image import PictureError, tile, to_pictures
+from gan_core.image import tile, to_pictures
 from gan_core.losses import (
     discriminator_loss,
     feature_matching_loss,
@@ -30,10 +27,24 @@ from gan_core.losses import (
 )
 from gan_core.mixer import TASK
 from gan_core.vae_gan import VAE, Discriminator, DiscriminatorConfig, VAEConfig, draw_latents
-from train.data import DataError, EpochBatches, list_pictures
+from train.data import EpochBatches
 from train.mixture import fit_latent_space
 from train.pictures import PicturesInMemory
-from train.run import EMA, RunError, RunFolder, add_options, autocast, batches, given_options, linear_decay
+from train.run import (
+    EMA,
+    LossLog,
+    RunError,
+    RunFolder,
+    add_run_options,
+    autocast,
+    batches,
+    fit_weights,
+    linear_decay,
+    open_run,
+    pack_state,
+    training_facts,
+    unpack_state,
+)
 
 ACTIVE = 0.01  # variance of a unit's mean over the pictures, above which the unit says something (Burda et al. 2016)
 FITTED = 2000  # pictures that the latent space of an unfinished run is fitted to
@@ -231,15 +242,9 @@ class Training:
 
     def start_from(self, loaded: checkpoint.Checkpoint) -> str:
         """Takes over the weights of a checkpoint that fit, for fine-tuning. Returns what was taken, in words."""
-        counts = []
-        for name in ("vae", "discriminator"):
-            network, weights = getattr(self, name), loaded.weights.get(name, {})
-            own = network.state_dict()
-            fitting = {key: value for key, value in weights.items() if key in own and own[key].shape == value.shape}
-            network.load_state_dict(own | fitting)
-            counts.append(f"{len(fitting)} of {len(own)} tensors of the {name}")
+        taken = fit_weights({"vae": self.vae, "discriminator": self.discriminator}, loaded.weights)
         self.ema = EMA(self.vae, self.config.ema)
-        return " and ".join(counts)
+        return taken
 
     def _parts(self) -> dict:
         return {
@@ -252,19 +257,11 @@ class Training:
 
     def state_dict(self) -> dict:
         """All that an exact resume needs."""
-        state = {name: part.state_dict() for name, part in self._parts().items()}
-        state |= {"step": self.step, "lead": self.lead, "rng": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
-        return state
+        return pack_state(self._parts(), self.device, step=self.step, lead=self.lead)
 
     def load_state_dict(self, state: dict) -> None:
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
+        unpack_state(self._parts(), self.device, state)
         self.step, self.lead = state["step"], state["lead"]
-        torch.set_rng_state(state["rng"])
-        if "cuda_rng" in state and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
 
 
 def free_latents(latents: Tensor, count: int) -> Tensor:
@@ -314,10 +311,6 @@ class Guards:
             f"the discriminator was right about {record['lead']:.0%} of the pictures: it has won, and the decoder "
             "learns nothing from it. Start again with a lower --learning-rate-d or --gate, or a later --gan-start."
         )
-
-
-def as_numbers(record: dict) -> dict[str, float]:
-    return {name: round(float(x), 5) if isinstance(x, (Tensor, float)) else x for name, x in record.items()}
 
 
 @torch.inference_mode()
@@ -375,51 +368,23 @@ def train(
         return training
     val = PicturesInMemory(data / "val", config.vae.size)
     held_out = val.plain(np.linspace(0, len(val) - 1, 16).astype(int))
-    writer = None
-    if tensorboard:
-        from torch.utils.tensorboard import SummaryWriter
 
-        writer = SummaryWriter(run.path / "tensorboard")
-
-    unlogged: list[dict] = []
-    progress = tqdm(
-        total=end * config.batch_size, initial=training.step * config.batch_size, unit="image", smoothing=0.05
-    )
-    started, before = time.perf_counter(), training.step
+    log = LossLog(run, training.step, end, config.batch_size, tensorboard)
     for (real,) in batches(dataset, config.batch_size, config.seed, training.step, workers, device):
         losses = training.train_step(real)
         step = training.step
-        progress.update(config.batch_size)
-
-        # The losses of each step are kept where they are, and read in bulk: a GPU need not wait for them.
-        unlogged.append({"step": step, "seconds": round(time.perf_counter() - started, 1)} | losses)
+        log.add(step, losses)
         if step % 20 == 0 or step % save_every == 0 or step == end:
-            records = [as_numbers(record) for record in unlogged]
-            unlogged = []
-            run.log(records)
-            if bad := next((record for record in records if not all(map(np.isfinite, record.values()))), None):
-                raise RunError(
-                    f"the losses at step {bad['step']} are {bad}. The last good state is in {run.path}; "
-                    "resume it with lower --learning-rate and --learning-rate-d, or with --precision float32."
-                )
-            for trouble in guards.check(records):
+            for trouble in guards.check(log.flush()):
                 print(f"\nwarning: {trouble}")
-            last = {name: records[-1][name] for name in losses}
-            progress.set_postfix(last, refresh=False)
-            if writer:
-                for name, value in last.items():
-                    writer.add_scalar(f"loss/{name}", value, step)
         if step % sample_every == 0 or step == end:
             grid = sample_grid(training.ema.module, held_out, device)
             run.save_sample(grid, step)
-            if writer:
-                writer.add_image("samples", np.asarray(grid), step, dataformats="HWC")
+            log.picture(grid, step)
         if step % save_every == 0 or step == end:
             run.save_state(training.state_dict())
             run.plot_losses()
-            facts = {"recipe": asdict(config), "steps": step, "images": step * config.batch_size}
-            facts["images_per_second"] = round((step - before) * config.batch_size / (time.perf_counter() - started), 2)
-            facts |= {"data": f"{len(dataset)} pictures", "init": init and init.name}
+            facts = training_facts(config, step, len(dataset), log.images_per_second(), init)
             count = len(dataset) if step == total else FITTED
             codes = encode_all(training.ema.module, dataset, count, device, config.precision)
             latents = fit_latent_space(codes, config.clusters)
@@ -427,9 +392,7 @@ def train(
             checkpoint.save(run.path / f"{TASK}.safetensors", TASK, networks, facts)
         if step >= end:
             break
-    progress.close()
-    if writer:
-        writer.close()
+    log.close()
     return training
 
 
@@ -437,48 +400,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         allow_abbrev=False, prog="python -m train.vae_gan", description=__doc__.split("\n\n")[0]
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with train/ and val/")
-    parser.add_argument("--preset", default="best", choices=sorted(PRESETS))
-    parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: the next number under runs/)")
-    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run, exactly")
-    parser.add_argument("--init", type=Path, metavar="FILE", help="fine-tune: start from the weights of a checkpoint")
-    parser.add_argument("--stop-at", type=int, metavar="STEP", help="stop here; all schedules still run to --epochs")
-    parser.add_argument("--sample-every", type=int, default=200, metavar="STEPS")
-    parser.add_argument("--save-every", type=int, default=500, metavar="STEPS")
-    parser.add_argument(
-        "--workers", type=int, default=0, help="processes that turn pictures (0: it costs next to nothing)"
+    add_run_options(
+        parser,
+        VAEGANConfig,
+        sorted(PRESETS),
+        sample_every=200,
+        workers=0,
+        workers_help="processes that turn pictures (0: it costs next to nothing)",
+        stop_at_help="stop here; all schedules still run to --epochs",
     )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument(
-        "--tensorboard", action="store_true", help="log to RUN/tensorboard too (pip install tensorboard)"
-    )
-    add_options(parser.add_argument_group("recipe (overrides the preset)"), VAEGANConfig)
     options = parser.parse_args(arguments)
-    overrides = given_options(options, VAEGANConfig)
-    loop = {
-        name: getattr(options, name)
-        for name in ("init", "stop_at", "sample_every", "save_every", "workers", "device", "tensorboard")
-    }
-    run = None
-    try:
-        list_pictures(options.data / "train")
-        list_pictures(options.data / "val")
-        if options.resume:
-            run, earlier = RunFolder.open(options.resume)
-            if earlier["task"] != TASK:
-                raise RunError(f"{options.resume} is a run of {earlier['task']}, not of {TASK}.")
-            config = replace(VAEGANConfig.from_dict(earlier["config"]), **overrides)
-            run.write_options({"task": TASK, "config": asdict(config)})
-        else:
-            config = replace(PRESETS[options.preset], **overrides)
-            run = RunFolder.create(options.out, TASK, {"task": TASK, "config": asdict(config)})
-        print(f"Run folder: {run.path}")
-        train(options.data, config, run, resume=bool(options.resume), **loop)
-    except (CheckpointError, DataError, PictureError, RunError) as error:
-        raise SystemExit(f"error: {error}") from error
-    except KeyboardInterrupt:
-        raise SystemExit(f"Interrupted. Go on with --resume {run.path}" if run else "Interrupted.") from None
-    print(f"Done. See it in the app: python app.py --checkpoints {run.path}")
+    with open_run(options, TASK, PRESETS[options.preset]) as (run, config, loop):
+        train(options.data, config, run, **loop)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 import argparse
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,7 +10,24 @@ import torch
 from PIL import Image
 from torch import nn
 
-from train.run import EMA, RunError, RunFolder, add_options, given_options, linear_decay
+from gan_core.checkpoint import CheckpointError
+from gan_core.image import PictureError
+from train.data import DataError
+from train.run import (
+    EMA,
+    LossLog,
+    RunError,
+    RunFolder,
+    add_options,
+    add_run_options,
+    fit_weights,
+    given_options,
+    linear_decay,
+    open_run,
+    pack_state,
+    training_facts,
+    unpack_state,
+)
 
 
 @pytest.mark.parametrize("step, factor", [(0, 1), (25, 1), (50, 1), (75, 0.5), (99, 0.02), (100, 0)])
@@ -113,6 +133,160 @@ def test_losses_that_come_or_go_with_another_recipe_are_plotted_where_they_are(p
     assert plot(came).height == plot(gone).height == plot(curve(20, "d", "features")).height
 
 
+# --- the losses on their way
+
+
+def logged(run: RunFolder) -> list[dict]:
+    file = run.path / "log.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+@pytest.fixture
+def run(tmp_path) -> RunFolder:
+    return RunFolder.create(tmp_path / "run", "sketch2face", {})
+
+
+def test_losses_are_logged_in_bulk_and_once_as_numbers(run):
+    log = LossLog(run, step=0, end=3, batch_size=2)
+    log.add(1, {"d": torch.tensor(0.1234567), "lead": 0.7654321, "active": torch.tensor(3)})
+    log.add(2, {"d": 0.0, "lead": 0.5, "active": 4})
+    assert logged(run) == []
+    records = log.flush()
+    assert [{k: v for k, v in record.items() if k != "seconds"} for record in records] == [
+        {"step": 1, "d": 0.12346, "lead": 0.76543, "active": 3},
+        {"step": 2, "d": 0.0, "lead": 0.5, "active": 4},
+    ]
+    assert list(records[0]) == ["step", "seconds", "d", "lead", "active"]
+    assert logged(run) == records
+    assert log.flush() == []
+    log.add(3, {"d": 1.0})
+    assert log.flush() == logged(run)[2:]
+    log.close()
+
+
+def test_the_progress_bar_counts_the_pictures_of_the_whole_run_and_shows_the_last_losses(run):
+    log = LossLog(run, step=3, end=5, batch_size=4)
+    assert (log.progress.n, log.progress.total) == (12, 20)
+    for step in (4, 5):
+        log.add(step, {"d": torch.tensor(0.25), "l1": torch.tensor(step / 8)})
+    log.flush()
+    assert log.progress.n == 20
+    assert log.progress.postfix == "d=0.25, l1=0.625"
+    log.close()
+
+
+def test_the_speed_is_that_since_the_run_was_started_or_resumed(run, monkeypatch):
+    clock = SimpleNamespace(perf_counter=lambda: clock.now, now=100.0)
+    monkeypatch.setattr("train.run.time", clock)
+    log = LossLog(run, step=1000, end=2000, batch_size=4)
+    for step in (1001, 1002, 1003):
+        clock.now += 2.0
+        log.add(step, {"d": 1.0})
+    clock.now += 1.0
+    assert log.images_per_second() == 1.71  # 12 in 7 seconds
+    assert [record["seconds"] for record in log.flush()] == [2.0, 4.0, 6.0]
+    log.close()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_loss_that_is_no_number_is_logged_and_ends_the_run(run, bad):
+    log = LossLog(run, step=0, end=3, batch_size=1)
+    for step, value in enumerate((1.0, bad, 2.0), start=1):
+        log.add(step, {"d": torch.tensor(value)})
+    with pytest.raises(RunError, match=rf"losses at step 2 are .*{run.path}.*lower --learning-rate.*float32"):
+        log.flush()
+    assert [record["step"] for record in logged(run)] == [1, 2, 3]
+    log.close()
+
+
+def test_tensorboard_gets_the_last_losses_what_is_measured_and_the_samples(run):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    log = LossLog(run, step=0, end=2, batch_size=1, tensorboard=True)
+    for step in (1, 2):
+        log.add(step, {"d": torch.tensor(step / 4)})
+    log.flush()
+    log.scalars("validation", {"miou": 0.75}, 2)
+    log.picture(Image.new("RGB", (6, 4), "red"), 2)
+    log.close()
+    seen = events.EventAccumulator(str(run.path / "tensorboard")).Reload()
+    for name, value in {"loss/d": 0.5, "validation/miou": 0.75}.items():
+        assert [(event.step, event.value) for event in seen.Scalars(name)] == [(2, value)]
+    (sample,) = seen.Images("samples")
+    assert (sample.step, sample.width, sample.height) == (2, 6, 4)
+
+
+def test_nobody_who_does_not_ask_gets_tensorboard(run):
+    log = LossLog(run, step=0, end=1, batch_size=1)
+    log.add(1, {"d": 1.0})
+    log.flush()
+    log.scalars("validation", {"miou": 0.75}, 1)
+    log.picture(Image.new("RGB", (6, 4)), 1)
+    log.close()
+    assert not (run.path / "tensorboard").exists()
+
+
+# --- weights and state
+
+
+def test_weights_are_taken_over_where_name_and_shape_fit():
+    network, other = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4)), nn.Linear(2, 2)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    weights = {"0.weight": torch.ones(3, 2), "1.weight": torch.ones(5, 3), "2.weight": torch.ones(1)}
+    said = fit_weights({"vae": network, "discriminator": other}, {"vae": weights, "latents": {"mean": torch.ones(2)}})
+    assert said == "1 of 4 tensors of the vae and 0 of 2 tensors of the discriminator"
+    assert (network[0].weight == 1).all()
+    for name in ("0.bias", "1.weight", "1.bias"):
+        assert torch.equal(network.state_dict()[name], before[name]), name
+
+
+def test_a_packed_state_brings_back_parts_and_dice(run):
+    def parts(seed: int) -> dict:
+        torch.manual_seed(seed)
+        network = nn.Linear(3, 3)
+        optimizer = torch.optim.Adam(network.parameters())
+        network(torch.randn(1, 3)).sum().backward()
+        optimizer.step()
+        return {"generator": network, "optimizer": optimizer}
+
+    cpu, one, two = torch.device("cpu"), parts(1), parts(2)
+    run.save_state(pack_state(one, cpu, step=7, lead=0.5))
+    expected = torch.rand(4)
+    state = run.load_state()
+    assert list(state) == ["generator", "optimizer", "step", "lead", "rng"]
+    assert (state["step"], state["lead"]) == (7, 0.5)
+    unpack_state(two, cpu, state)
+    assert torch.equal(torch.rand(4), expected)
+    assert torch.equal(two["generator"].weight, one["generator"].weight)
+    moments = [part["optimizer"].state_dict()["state"][0]["exp_avg"] for part in (one, two)]
+    assert torch.equal(*moments)
+
+
+def test_the_dice_of_a_gpu_are_packed_too_and_left_alone_without_one(monkeypatch):
+    cpu, gpu, thrown = torch.device("cpu"), torch.device("cuda"), []
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: f"dice of {device}")
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda *arguments: thrown.append(arguments))
+    state = pack_state({}, gpu, step=1)
+    assert list(state) == ["step", "rng", "cuda_rng"]
+    for device in (cpu, gpu):
+        unpack_state({}, device, state)
+        unpack_state({}, device, pack_state({}, cpu, step=1))
+    assert thrown == [("dice of cuda", gpu)]
+
+
+@pytest.mark.parametrize(
+    "init, name", [(None, None), (Path("assets/checkpoints/vaegan.safetensors"), "vaegan.safetensors")]
+)
+def test_the_facts_of_a_checkpoint_tell_how_it_came_about(init, name):
+    config = Recipe(batch_size=4)
+    facts = training_facts(config, 50, pictures=30, images_per_second=1.5, init=init)
+    recipe, counts = asdict(config), {"steps": 50, "images": 200, "images_per_second": 1.5}
+    assert facts == {"recipe": recipe, **counts, "data": "30 pictures", "init": name}
+    json.dumps(facts)
+
+
+# --- the command line
+
+
 @dataclass(frozen=True)
 class Recipe:
     epochs: int = 3
@@ -120,6 +294,11 @@ class Recipe:
     name: str = "x"
     mirror: bool = True
     sizes: tuple = ()
+    batch_size: int = 1
+
+    @classmethod
+    def from_dict(cls, options: dict) -> "Recipe":
+        return cls(**options | {"sizes": tuple(options["sizes"])})
 
 
 @pytest.mark.parametrize(
@@ -136,3 +315,108 @@ def test_options_of_a_recipe_come_from_its_fields_and_only_what_is_given_counts(
     parser.add_argument("--data")
     add_options(parser, Recipe)
     assert given_options(parser.parse_args(arguments), Recipe) == given
+
+
+def parse(*arguments) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_run_options(parser, Recipe, ("paper", "best"), sample_every=50, workers=2, workers_help="processes")
+    return parser.parse_args([str(argument) for argument in arguments])
+
+
+def test_all_trainings_have_the_same_options_besides_those_of_their_recipe():
+    options = vars(parse("--data", "pictures"))
+    own = {name: options.pop(name) for name in ("epochs", "learning_rate", "name", "mirror", "batch_size")}
+    assert set(own.values()) == {None}
+    expected = {"data": Path("pictures"), "preset": "best", "sample_every": 50, "save_every": 500, "workers": 2}
+    expected |= dict.fromkeys(("out", "resume", "init", "stop_at")) | {"tensorboard": False}
+    assert options.pop("device") in ("cpu", "cuda")
+    assert options == expected
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    for split in ("train", "val"):
+        (tmp_path / "data" / split).mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / "data" / split / "0.png")
+    return tmp_path / "data"
+
+
+PRESET = Recipe(epochs=9, sizes=(1, 2))
+
+
+def test_a_new_run_writes_down_its_task_its_start_and_its_recipe(data, tmp_path, capsys):
+    options = parse("--data", data, "--out", tmp_path / "run", "--name", "y", "--init", "a/b.safetensors")
+    with open_run(options, "facades", PRESET) as (run, config, loop):
+        said = capsys.readouterr().out
+        assert said == f"Run folder: {tmp_path / 'run'}\n"
+    assert capsys.readouterr().out == f"Done. See it in the app: python app.py --checkpoints {run.path}\n"
+    assert config == replace(PRESET, name="y")
+    assert loop == {
+        "resume": False,
+        "init": Path("a/b.safetensors"),
+        "stop_at": None,
+        "sample_every": 50,
+        "save_every": 500,
+        "workers": 2,
+        "device": options.device,
+        "tensorboard": False,
+    }
+    written = RunFolder.open(run.path)[1]
+    assert list(written) == ["task", "init", "config"]
+    assert (written["task"], written["init"]) == ("facades", "a/b.safetensors")
+    assert Recipe.from_dict(written["config"]) == config
+
+
+@pytest.mark.parametrize("init", [None, "a/b.safetensors"])
+def test_a_resumed_run_keeps_its_start_and_its_recipe_but_for_what_is_given(data, tmp_path, init):
+    start = ["--init", init] if init else []
+    with open_run(parse("--data", data, "--out", tmp_path / "run", "--name", "y", *start), "facades", PRESET):
+        pass
+    for given, expected in ((["--epochs", 20], 20), (["--stop-at", 5], 20)):  # what is given once, stays
+        options = parse("--data", data, "--resume", tmp_path / "run", *given)
+        with open_run(options, "facades", Recipe(epochs=1)) as (run, config, loop):
+            assert config == replace(PRESET, name="y", epochs=expected)
+            assert (loop["resume"], loop["init"], loop["stop_at"]) == (True, init and Path(init), options.stop_at)
+        written = RunFolder.open(run.path)[1]
+        assert (written["task"], written["init"]) == ("facades", init)
+        assert Recipe.from_dict(written["config"]) == config
+
+
+def test_a_run_from_before_its_start_was_written_down_can_be_resumed(data, tmp_path):
+    RunFolder.create(tmp_path / "run", "vaegan", {"task": "vaegan", "config": asdict(PRESET)})
+    with open_run(parse("--data", data, "--resume", tmp_path / "run"), "vaegan", Recipe()) as (_, config, loop):
+        assert (config, loop["init"]) == (PRESET, None)
+
+
+@pytest.mark.parametrize("error", [CheckpointError, DataError, PictureError, RunError])
+def test_what_people_can_mend_ends_the_command_with_a_message(data, tmp_path, error, capsys):
+    with (
+        pytest.raises(SystemExit, match="error: what to do"),
+        open_run(parse("--data", data, "--out", tmp_path / "run"), "facades", PRESET),
+    ):
+        raise error("what to do")
+    assert "Done" not in capsys.readouterr().out
+
+
+def test_a_bug_is_no_message(data, tmp_path):
+    with (
+        pytest.raises(ZeroDivisionError),
+        open_run(parse("--data", data, "--out", tmp_path / "run"), "facades", PRESET),
+    ):
+        raise ZeroDivisionError
+
+
+def test_an_interrupted_command_says_how_to_go_on_if_there_is_a_run(data, tmp_path, monkeypatch):
+    options = parse("--data", data, "--out", tmp_path / "run")
+    with (
+        pytest.raises(SystemExit, match=f"^Interrupted. Go on with --resume {tmp_path / 'run'}$"),
+        open_run(options, "facades", PRESET),
+    ):
+        raise KeyboardInterrupt
+
+    def interrupt(folder):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("train.run.list_pictures", interrupt)
+    with pytest.raises(SystemExit, match=r"^Interrupted\.$"), open_run(options, "facades", PRESET):
+        pass

@@ -365,6 +365,17 @@ def test_fine_tuning_starts_from_the_weights_that_fit(command, tmp_path, capsys)
     assert torch.equal(a["encoder.mean.weight"], b["encoder.mean.weight"])
 
 
+def test_a_resumed_run_still_says_what_it_was_tuned_from(command, tmp_path):
+    first, tuned = tmp_path / "first", tmp_path / "tuned"
+    command("--out", first, "--stop-at", 1)
+    command("--out", tuned, "--init", first / "vaegan.safetensors", "--stop-at", 1)
+    for _ in range(2):
+        command("--resume", tuned, "--stop-at", 2)
+        assert json.loads((tuned / "options.json").read_text())["init"] == str(first / "vaegan.safetensors")
+        facts = checkpoint.load(tuned / "vaegan.safetensors").facts
+        assert (facts["steps"], facts["init"]) == (2, "vaegan.safetensors")
+
+
 def test_a_run_of_another_task_cannot_be_resumed(command, tmp_path):
     RunFolder.create(tmp_path / "run", "facades", {"task": "facades", "config": {}})
     with pytest.raises(SystemExit, match="is a run of facades, not of vaegan"):
