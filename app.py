@@ -326,7 +326,7 @@ def create_demo(checkpoints: Path = ASSETS / "checkpoints") -> gr.Blocks:
             "and blend them while you slide.",
             elem_id="title",
         )
-        with gr.Tabs() as tabs:
+        with gr.Tabs(overflow_behavior="wrap") as tabs:  # a phone would hide the last ones in a menu
             for name, (model, tab) in TABS.items():
                 task = TASKS[name]
                 with gr.Tab(task.title, id=name):

@@ -24,9 +24,7 @@ class Mixer {
   constructor() {
     this.face = find(".pad-face");
     this.slots = Array.from({ length: MOST }, (_, i) => this.makeSlot(i));
-    this.add = Object.assign(document.createElement("button"), { type: "button", className: "mix-add", textContent: "+ Face" });
-    this.add.addEventListener("click", () => this.addFace());
-    find(".mix-slots").append(...this.slots, this.add);
+    find(".mix-slots").append(...this.slots);
     this.directions = props.directions.map((name, i) => this.makeDirection(name, (shifts, value) => shifts.with(i, value)));
     this.truncation = this.makeTruncation();
     this.pictures = new Map(); // key of a face -> its thumbnail
@@ -88,7 +86,6 @@ class Mixer {
 
   addFace() {
     const { faces, weights } = this.state;
-    if (faces.length === MOST) return;
     this.selected = faces.length;
     this.commit({ faces: [...faces, randomFace()], weights: [...weights, Math.max(...weights) || 0.5] });
   }
@@ -154,7 +151,7 @@ class Mixer {
       slot.hidden = i >= faces.length;
       if (!slot.hidden) this.showSlot(slot, faces[i], this.state.weights[i], shares[i], i === this.selected);
     });
-    this.add.hidden = faces.length === MOST;
+    button("add").disabled = faces.length === MOST;
     element.classList.toggle("mix-fewest", faces.length === FEWEST);
     shifts.forEach((shift, i) => this.showSlider(this.directions[i], shift, shift.toFixed(1)));
     this.showSlider(this.truncation, truncation, `${Math.round(100 * truncation)} %`);
@@ -383,6 +380,7 @@ class Mixer {
       undo: () => this.undo(),
       redo: () => this.redo(),
       surprise: () => this.surprise(),
+      add: () => this.addFace(),
       equal: () => this.commit({ weights: this.state.weights.map(() => 0.5) }),
       straight: () => this.commit({ shifts: this.state.shifts.map(() => 0), truncation: 1 }),
       sheet: () => this.showSheet(),
