@@ -203,7 +203,7 @@ def test_each_tab_keeps_its_drawing_when_the_other_is_looked_at(visit):
     choose(pen, "shop")
     pen.stroke([(0.1, 0.1), (0.3, 0.3)])
     before = labels(pen)
-    pen.page.get_by_role("tab", name="face").click()
+    pen.page.get_by_role("tab", name="Sketch").click()
     pen.page.keyboard.press("Control+z")  # is meant for the tab that is seen
     pen.page.get_by_role("tab", name="building").click()
     assert (labels(pen) == before).all()
