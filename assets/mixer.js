@@ -30,10 +30,20 @@ class Mixer {
     this.pictures = new Map(); // key of a face -> its thumbnail
     this.selected = 0;
     this.waiting = []; // when a slider moved, for each move that no picture has answered yet
-    this.hint = ""; // what the last change has to say, until the next one
+    this.forget();
     this.steps = [];
     this.follow = new Live(() => this.refresh());
     this.listen();
+  }
+
+  // What there is to say stays until the next change, though pictures come in between.
+  tell(message, warning = false) {
+    this.told = [message, warning];
+    say(message, warning);
+  }
+
+  forget() {
+    this.told = [""];
   }
 
   // --- What is mixed ---
@@ -46,7 +56,7 @@ class Mixer {
   // A slider moves: the blend follows.
   slide(change, event) {
     this.state = { ...this.state, ...change };
-    this.hint = "";
+    this.forget();
     this.waiting.push(event.timeStamp);
     this.show();
     this.follow.changed();
@@ -55,7 +65,7 @@ class Mixer {
   // A change is complete: it becomes a step of undo, and survives a reload of the page.
   commit(change, hint = "") {
     this.state = { ...this.state, ...change };
-    this.hint = hint;
+    this.told = [hint];
     this.steps = [...this.steps.slice(0, this.at + 1), this.state].slice(-200);
     this.go(this.steps.length - 1);
   }
@@ -71,12 +81,12 @@ class Mixer {
   }
 
   undo() {
-    this.hint = "";
+    this.forget();
     this.go(this.at - 1);
   }
 
   redo() {
-    this.hint = "";
+    this.forget();
     this.go(this.at + 1);
   }
 
@@ -121,7 +131,8 @@ class Mixer {
     await this.face.decode();
     element.classList.add("pad-alive");
     const none = this.state.weights.every((weight) => !weight);
-    say(none ? "All weights are zero, so every face has the same share. Move a slider." : this.hint);
+    if (none) say("All weights are zero, so every face has the same share. Move a slider.");
+    else say(...this.told);
     // For benchmarks and tests: how long each move of a slider waited for its picture.
     const now = performance.now();
     element.dispatchEvent(new CustomEvent("picture", { detail: { delays: moves.map((moved) => now - moved) } }));
@@ -233,7 +244,7 @@ class Mixer {
   typeSeed(i, text) {
     const seed = Number(text);
     if (text.trim() && Number.isInteger(seed) && seed >= 0 && seed <= LARGEST_SEED) return this.setFace(i, { seed });
-    say(SEED_HINT, true);
+    this.tell(SEED_HINT, true);
     this.show();
   }
 
@@ -248,7 +259,7 @@ class Mixer {
       this.pictures.set(latent, face);
       this.setFace(i, { latent, original }, hint);
     } catch (error) {
-      say(error.message, true);
+      this.tell(error.message, true);
     }
   }
 
@@ -281,7 +292,7 @@ class Mixer {
       find(".mix-cells").replaceChildren(...weights.map((row, i) => this.makeCell(i, () => this.commit({ ...state, weights: row }))));
       this.open(".mix-sheet");
     } catch (error) {
-      say(error.message, true);
+      this.tell(error.message, true);
     }
     button("sheet").disabled = false;
   }
@@ -311,7 +322,7 @@ class Mixer {
       this.showFilm(toUrl(mp4, "video/mp4"), toUrl(gif, "image/gif"));
     } catch (error) {
       find(".mix-film").hidden = true;
-      say(error.message, true);
+      this.tell(error.message, true);
     }
     clearInterval(timer);
     element.classList.remove("mix-filming");
@@ -342,14 +353,14 @@ class Mixer {
   async copyLink() {
     const { faces, weights, shifts, truncation } = this.state;
     const mix = faces.flatMap(({ seed }, i) => (seed === undefined ? [] : [`${seed}:${round(weights[i])}`]));
-    if (!mix.length) return say("A link holds seeds, and all of these faces are pictures of your own: they stay with you.", true);
+    if (!mix.length) return this.tell("A link holds seeds, and all of these faces are pictures of your own: they stay with you.", true);
     const moved = shifts.some(Boolean) ? `&shifts=${shifts.map(round).join(",")}` : "";
     const character = truncation < 1 ? `&character=${round(truncation)}` : "";
     const url = `${location.origin}${location.pathname}?mix=${mix.join(",")}${moved}${character}`;
     const left = mix.length < faces.length ? " Pictures of your own are not in it: they stay with you." : "";
     try {
       await navigator.clipboard.writeText(url);
-      say(`The link to this mix is copied.${left}`);
+      this.tell(`The link to this mix is copied.${left}`);
     } catch {
       window.prompt(`Copy this link.${left}`, url); // the clipboard is only there on https and on one's own computer
     }
