@@ -45,7 +45,7 @@ class Live {
         await this.refresh();
         this.failures = 0;
       } catch (error) {
-        say(error.told ? error.message : `${error.message} Trying again …`, true);
+        say(error.told ? error.message : error.message.replace(/\.$/, "; trying again …"), true);
         this.failures += 1;
         await new Promise((resolve) => setTimeout(resolve, Math.min(500 * 2 ** this.failures, 8000)));
         this.dirty ||= this.failures < 8; // then it waits for the next change
