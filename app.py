@@ -1,12 +1,16 @@
-"""The web app. Draw a line, see a face; paint a facade, see the building; show a photo, see what is in it.
+"""The web app. Draw a line, see a face; paint a facade, see the building; show a photo, see what is in it; slide weights,
+watch faces blend.
 
 python app.py [--checkpoints DIR] [--host HOST] [--port PORT]
 """
 
 import argparse
 import asyncio
+import base64
+import functools
 import logging
 import random
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from string import Template
 
@@ -15,14 +19,27 @@ import numpy as np
 from gradio.components.base import server
 from PIL import Image, ImageOps
 
-from gan_core import Pix2PixPredictor, Segmenter
+from gan_core import FaceMixer, Pix2PixPredictor, Segmenter
 from gan_core.batching import Batcher, BusyError
 from gan_core.checkpoint import CheckpointError
 from gan_core.facades import random_facade, read_pair
 from gan_core.faces import crop_face
-from gan_core.image import PictureError, open_picture, read_data_url, to_data_url
+from gan_core.film import to_gif, to_mp4
+from gan_core.image import PictureError, open_picture, read_data_url, tile, to_data_url
 from gan_core.lineart import draw_lines, is_drawing, normalise_drawing, random_doodle
 from gan_core.palette import FACADES, VOC
+from gan_core.recipe import (
+    MOST_FACES,
+    Recipe,
+    RecipeError,
+    doubt,
+    name_directions,
+    random_weights,
+    read_faces,
+    read_recipe,
+    read_seed,
+    write_latent,
+)
 from gan_core.segmenter import class_shares
 from gan_core.tasks import TASKS, Task
 
@@ -31,6 +48,9 @@ ASSETS = ROOT / "assets"
 MAX_UPLOAD = "20mb"
 PHOTO_SIDE = 512  # of a photo whose lines are put on the paper
 SHOWN_SIDE = 1600  # at most, of a photo as it is shown under its classes
+GALLERY = list(range(1, 25))  # seeds of the faces to choose from; a mix starts with the first three
+SHEET = 10  # blends in a row and in a column
+FRAMES = 120  # of a film
 PRIVATE = {"api_visibility": "private"}
 LIVE = {"show_progress": "hidden", "trigger_mode": "always_last", **PRIVATE}
 
@@ -54,7 +74,7 @@ class LiveBoard(gr.HTML):
         board = Template((ASSETS / "board.html").read_text())
         super().__init__(
             html_template=board.substitute(guide=guide, tools=tools, source=source, result=result),
-            js_on_load=(ASSETS / "board.js").read_text() + (ASSETS / f"{paper}.js").read_text(),
+            js_on_load="".join((ASSETS / f"{name}.js").read_text() for name in ("live", "board", paper)),
             apply_default_css=False,
             storage=f"board-{predictor.task.name}",
             source=source,
@@ -105,6 +125,104 @@ class LiveBoard(gr.HTML):
         return [
             {"name": file.stem.replace("_", " "), "drawing": to_data_url(open_picture(file), "PNG")} for file in files
         ]
+
+
+def explained(function: Callable[..., Awaitable[dict]]) -> Callable[..., Awaitable[dict]]:
+    """A server function of MixBoard, whose errors become a sentence for the visitor."""
+
+    @functools.wraps(function)
+    async def answer(self, request=None) -> dict:
+        try:
+            return await function(self, request if isinstance(request, dict) else {})
+        except (PictureError, RecipeError, BusyError) as error:
+            return {"error": str(error)}
+        except Exception:
+            logger.exception("A mix could not be turned into a picture")
+            return {"error": "Something went wrong here. Undo the last change, or reload the page."}
+
+    return server(answer)
+
+
+class MixBoard(gr.HTML):
+    """Faces with a weight each, and the face between them, which follows while a slider moves.
+
+    The page keeps what its visitor mixes and sends it with each question: nothing here belongs to anybody.
+    """
+
+    def __init__(self, mixer: FaceMixer, **options):
+        self.mixer = mixer
+        self.decode = Batcher(mixer.decode, largest=32)
+        self.one_by_one = Batcher(lambda jobs: [job() for job in jobs], largest=1, waiting=16)
+        self.frames_done: dict[str, int] = {}  # of the films that are being made
+        super().__init__(
+            html_template=(ASSETS / "mixer.html").read_text(),
+            js_on_load="".join((ASSETS / f"{name}.js").read_text() for name in ("live", "mixer")),
+            apply_default_css=False,
+            storage="board-vaegan",
+            source="mix",
+            directions=name_directions(mixer),
+            gallery=GALLERY,
+            **options,
+        )
+
+    @explained
+    async def blend(self, request: dict) -> dict:
+        """Called by the page while a slider moves. request: see `gan_core.recipe.read_recipe`."""
+        (latent,) = read_recipe(self.mixer, request).blend(self.mixer)
+        return {"picture": to_data_url(await self.decode(latent), "PNG")}
+
+    @explained
+    async def faces(self, request: dict) -> dict:
+        """Called by the page for its thumbnails. request: `faces`."""
+        latents = read_faces(self.mixer, request.get("faces"), len(GALLERY) + MOST_FACES)
+        pictures = await asyncio.gather(*map(self.decode, latents))
+        return {"pictures": [to_data_url(picture, "JPEG", quality=90) for picture in pictures]}
+
+    @explained
+    async def encode(self, request: dict) -> dict:
+        """Called by the page with a visitor's own `picture` as data URL: its latent, and what comes back from it."""
+        picture = read_data_url(request.get("picture"))
+        latent = await self.one_by_one(lambda: self.mixer.encode(picture))
+        face = await self.decode(latent)
+        answer = {"latent": write_latent(latent), "picture": to_data_url(face, "JPEG", quality=90)}
+        return answer | {"hint": doubt(picture, face)}
+
+    @explained
+    async def sheet(self, request: dict) -> dict:
+        """Called by the page: 100 blends with random weights as one picture of 10 x 10, by the `seed` of a request."""
+        recipe = read_recipe(self.mixer, request)
+        weights = random_weights(len(recipe.faces), SHEET**2, read_seed(request.get("seed")))
+        pictures = await self.one_by_one(lambda: self.mixer.decode(recipe.blend(self.mixer, weights)))
+        sheet = to_data_url(tile(pictures, SHEET, gap=0), "PNG", compress_level=1)
+        return {"picture": sheet, "weights": weights.tolist()}
+
+    @explained
+    async def film(self, request: dict) -> dict:
+        """Called by the page: the film through the faces. request: a recipe, and a name for the `job`."""
+        recipe, job = read_recipe(self.mixer, request), str(request.get("job"))
+        return await self.one_by_one(lambda: self.make_film(recipe, job))
+
+    def make_film(self, recipe: Recipe, job: str) -> dict:
+        def counted(pictures: Iterable[Image.Image]) -> Iterator[Image.Image]:
+            for picture in pictures:
+                self.frames_done[job] = self.frames_done.get(job, 0) + 1
+                yield picture
+
+        try:
+            parts = np.split(recipe.loop(self.mixer, FRAMES), 12)
+            pictures = list(counted(picture for part in parts for picture in self.mixer.decode(part)))
+            return {"mp4": to_base64(to_mp4(counted(pictures))), "gif": to_base64(to_gif(pictures))}
+        finally:
+            self.frames_done.pop(job, None)
+
+    @explained
+    async def film_progress(self, request: dict) -> dict:
+        """Called by the page while it waits: the share of a `job` that is done, from 0 to 1."""
+        return {"done": self.frames_done.get(str(request.get("job")), 0) / (2 * FRAMES)}
+
+
+def to_base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
 
 
 def heat_map(realism: Image.Image) -> Image.Image:
@@ -251,6 +369,11 @@ def segment_tab(segmenter: Segmenter) -> None:
     photo.change(show, photo, [photo, view], show_progress="minimal", show_progress_on=view, **PRIVATE)
 
 
+def mix_tab(mixer: FaceMixer) -> None:
+    """Mix faces: of seeds, or of one's own pictures. All of it happens on the board."""
+    MixBoard(mixer, elem_id="mix-board")
+
+
 def missing_tab(task: Task, error: CheckpointError) -> None:
     """The tab of a task without a usable checkpoint: what is wrong, and how to get one."""
     gr.Markdown(
@@ -260,19 +383,17 @@ def missing_tab(task: Task, error: CheckpointError) -> None:
     )
 
 
-def load_pix2pix(path: Path) -> Pix2PixPredictor:
-    """The predictor of `<task>.safetensors`. Raises CheckpointError, also if it is of another pix2pix task."""
-    predictor = Pix2PixPredictor.from_checkpoint(path)
-    if predictor.task.name != path.stem:
-        raise CheckpointError(f"{path.name} is a checkpoint for {predictor.task.name}")
-    return predictor
-
-
-TABS = {  # task -> what loads its checkpoint, what shows it
-    "sketch2face": (load_pix2pix, sketch_tab),
-    "facades": (load_pix2pix, facade_tab),
-    "segmentation": (Segmenter.from_checkpoint, segment_tab),
+TABS = {
+    "sketch2face": (Pix2PixPredictor, sketch_tab),
+    "facades": (Pix2PixPredictor, facade_tab),
+    "segmentation": (Segmenter, segment_tab),
+    "vaegan": (FaceMixer, mix_tab),
 }
+
+
+def open_shared_tab(request: gr.Request):
+    """A link to a mix opens its tab; the board there reads the rest."""
+    return gr.Tabs(selected="vaegan") if "mix" in request.query_params else gr.skip()
 
 
 def create_demo(checkpoints: Path = ASSETS / "checkpoints") -> gr.Blocks:
@@ -280,19 +401,24 @@ def create_demo(checkpoints: Path = ASSETS / "checkpoints") -> gr.Blocks:
     with gr.Blocks(title="Draw a line, see a face") as demo:
         gr.Markdown(
             "# Draw a line, see a face\n"
-            "Nobody here is real and no building stands: small networks make them up while you draw.",
+            "Nobody here is real and no building stands: small networks make them up while you draw, "
+            "and blend them while you slide.",
             elem_id="title",
         )
-        for name, (load, tab) in TABS.items():
-            task = TASKS[name]
-            with gr.Tab(task.title, id=name):
-                try:
-                    model = load(Path(checkpoints) / f"{name}.safetensors")
-                except CheckpointError as error:
-                    logger.warning("%s", error)
-                    missing_tab(task, error)
-                else:
-                    tab(model)
+        with gr.Tabs(overflow_behavior="wrap") as tabs:  # a phone would hide the last ones in a menu
+            for name, (model, tab) in TABS.items():
+                task = TASKS[name]
+                with gr.Tab(task.title, id=name):
+                    try:
+                        loaded = model.from_checkpoint(Path(checkpoints) / f"{name}.safetensors")
+                        if loaded.task is not task:
+                            raise CheckpointError(f"{name}.safetensors is a checkpoint for {loaded.task.name}")
+                    except CheckpointError as error:
+                        logger.warning("%s", error)
+                        missing_tab(task, error)
+                    else:
+                        tab(loaded)
+        demo.load(open_shared_tab, outputs=tabs, **LIVE)
     return demo
 
 

@@ -1,17 +1,13 @@
 // A live board: what is drawn goes to the server while the pen moves, and the answer is shown beside it.
 //
-// Gradio runs this once for each board, with
-//   element  the board's own DOM        server  the Python functions of the board
-//   props    its value and options      watch   tells when Python has set the value
-//
-// The file of the paper follows this one: sketchpad.js (ink) or facade.js (class colours). A paper has
+// live.js stands before this file. The file of the paper follows it: sketchpad.js (ink) or facade.js (class colours).
+// A paper has
 //   canvas, tools (names), keys (key -> tool), sizes ([largest, usual])
 //   begin(point) -> a new operation   extend(operation, points)   end(operation)
 //   repaint(operations)   read(image) -> a "picture" operation   picture() -> the data: URL that is sent
 //   cursor(tool, size) -> width of the tool as a share of the paper, or 0   firstExample: to start with, if any
 //
 // The drawing is a list of operations; undo takes the last one away and paints the rest again.
-// A request is sent only when the answer to the last one is there, and always with the newest drawing.
 
 class Board {
   constructor(paper) {
@@ -20,15 +16,13 @@ class Board {
     this.heat = element.querySelector(".pad-heat");
     this.compared = element.querySelector(".pad-compared");
     this.split = element.querySelector(".pad-split");
-    this.status = element.querySelector(".pad-status");
     this.size = element.querySelector(".pad-size");
     this.cursor = element.querySelector(".pad-cursor");
     this.operations = []; // what the paper made, and {kind: "clear"}
     this.undone = [];
     this.live = null; // the operation under the pen
     this.waiting = []; // when the pointer moved, for each move that no picture has answered yet
-    this.busy = this.dirty = false;
-    this.failures = 0;
+    this.follow = new Live(() => this.refresh());
     this.setTool(paper.tools[0]);
     this.paint();
     this.listen();
@@ -41,8 +35,8 @@ class Board {
     this.paper.repaint(this.operations.slice(Math.max(start, 0)).filter((o) => o.kind !== "clear"));
     const last = this.operations.at(-1);
     element.classList.toggle("pad-empty", !last || last.kind === "clear");
-    this.button("undo").disabled = !this.operations.length;
-    this.button("redo").disabled = !this.undone.length;
+    button("undo").disabled = !this.operations.length;
+    button("redo").disabled = !this.undone.length;
   }
 
   do(operation) {
@@ -86,53 +80,20 @@ class Board {
     const url = this.paper.picture();
     props.value = url;
     element.querySelector(".pad-variants").replaceChildren(); // they belong to the drawing before
-    try {
-      sessionStorage.setItem(props.storage, this.operations.length ? url : "");
-    } catch {
-      // A browser that forbids storage only loses the comfort.
-    }
+    remember(this.operations.length ? url : "");
     this.changed();
   }
 
   changed() {
-    this.dirty = true;
     this.showCompared();
-    if (!this.busy) this.send();
+    this.follow.changed();
   }
 
-  // Calls a Python function of the board. Throws what the server has to say, or that it says nothing.
-  async ask(name, request = null) {
-    let answer;
-    try {
-      answer = await server[name](request);
-    } catch {
-      // Told below, as is the missing answer that Gradio gives in place of some errors.
-    }
-    if (!answer) throw new Error(`No answer from the server. Your ${props.source} is safe here; trying again …`);
-    if (answer.error) throw new Error(answer.error);
-    return answer;
-  }
-
-  async send() {
-    this.busy = true;
-    while (this.dirty) {
-      this.dirty = false;
-      const moves = this.waiting;
-      this.waiting = [];
-      try {
-        const realism = element.classList.contains("pad-realism");
-        await this.show(await this.ask("redraw", { drawing: this.paper.picture(), realism }), moves);
-        this.failures = 0;
-      } catch (error) {
-        this.say(error.message, true);
-        this.failures += 1;
-        await new Promise((resolve) => setTimeout(resolve, Math.min(500 * 2 ** this.failures, 8000)));
-        this.dirty = this.failures < 8; // then it waits for the next stroke
-        if (!this.dirty) this.say(`The server has gone. Your ${props.source} is safe here: save it, or draw on to try again.`, true);
-        this.failures %= 8;
-      }
-    }
-    this.busy = false;
+  async refresh() {
+    const moves = this.waiting;
+    this.waiting = [];
+    const realism = element.classList.contains("pad-realism");
+    await this.show(await ask("redraw", { drawing: this.paper.picture(), realism }), moves);
   }
 
   async show(answer, moves) {
@@ -140,7 +101,7 @@ class Board {
     await this.face.decode();
     if (answer.realism) this.heat.src = answer.realism;
     element.classList.add("pad-alive");
-    this.say("");
+    say("");
     // For benchmarks and tests: how long each pointer move waited for its picture.
     const now = performance.now();
     element.dispatchEvent(new CustomEvent("picture", { detail: { delays: moves.map((moved) => now - moved) } }));
@@ -152,16 +113,7 @@ class Board {
     this.compared.src = picture?.reference ?? this.paper.picture();
   }
 
-  say(message, warning = false) {
-    this.status.textContent = message;
-    this.status.classList.toggle("pad-warning", warning);
-  }
-
   // --- Input ---
-
-  button(name) {
-    return element.querySelector(`[data-action="${name}"]`);
-  }
 
   point(event) {
     const canvas = this.paper.canvas;
@@ -220,7 +172,7 @@ class Board {
 
   setTool(name) {
     this.tool = name;
-    for (const tool of this.paper.tools) this.button(tool).setAttribute("aria-pressed", String(tool === name));
+    for (const tool of this.paper.tools) button(tool).setAttribute("aria-pressed", String(tool === name));
     const [largest, usual] = this.paper.sizes;
     if (Number(this.size.max) !== largest) {
       this.size.max = largest;
@@ -240,15 +192,8 @@ class Board {
 
   toggle(name) {
     const on = element.classList.toggle(`pad-${name}`);
-    this.button(name).setAttribute("aria-pressed", String(on));
+    button(name).setAttribute("aria-pressed", String(on));
     this.changed();
-  }
-
-  save(url, name) {
-    const link = document.createElement("a");
-    link.href = url;
-    link.download = name;
-    link.click();
   }
 
   act(action) {
@@ -260,25 +205,21 @@ class Board {
       variants: () => this.showVariants(),
       realism: () => this.toggle("realism"),
       compare: () => this.toggle("compare"),
-      "save-result": () => this.face.src && this.save(this.face.src, `${props.result}.jpg`),
-      "save-source": () => this.save(this.paper.canvas.toDataURL("image/png"), `${props.source}.png`),
+      "save-result": () => this.face.src && save(this.face.src, `${props.result}.jpg`),
+      "save-source": () => save(this.paper.canvas.toDataURL("image/png"), `${props.source}.png`),
     };
     actions[action]();
   }
 
-  key(event) {
-    const typing = event.target.closest("input:not([type=range]), textarea, select, [contenteditable]");
-    if (typing || !element.offsetParent || event.altKey) return;
-    const key = event.key.toLowerCase();
-    const command = event.ctrlKey || event.metaKey;
-    let action = null;
-    if (command) action = { z: event.shiftKey ? "redo" : "undo", y: "redo" }[key];
-    else action = { ...this.paper.keys, r: "realism", v: "variants", c: "compare", delete: "clear" }[key];
+  key(key, command, shift) {
+    const keys = { ...this.paper.keys, r: "realism", v: "variants", c: "compare", delete: "clear" };
+    const action = (command ? HISTORY_KEYS(shift) : keys)[key];
     if (action) this.act(action);
-    else if (!command && key === "[") this.resize(-1);
-    else if (!command && key === "]") this.resize(1);
-    else if (command || !this.paper.key?.(key)) return;
-    event.preventDefault();
+    else if (command) return false;
+    else if (key === "[") this.resize(-1);
+    else if (key === "]") this.resize(1);
+    else return this.paper.key?.(key);
+    return true;
   }
 
   listen() {
@@ -295,59 +236,40 @@ class Board {
     );
     this.size.addEventListener("input", () => this.showSize());
     this.split.addEventListener("input", () => element.style.setProperty("--split", `${this.split.value}%`));
-    const onKey = (event) => {
-      if (element.isConnected) this.key(event);
-      else document.removeEventListener("keydown", onKey);
-    };
-    document.addEventListener("keydown", onKey);
+    listenToKeys((...pressed) => this.key(...pressed));
     watch("value", () => {
       const value = props.value;
       if (value?.drawing) this.load(value.drawing, value.reference);
     });
   }
 
-  thumbnail(strip, picture, label, action) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.title = button.ariaLabel = label;
-    button.append(Object.assign(new Image(96, 96), { src: picture, alt: "" }));
-    button.addEventListener("click", action);
-    element.querySelector(strip).append(button);
-  }
-
   async showVariants() {
-    const button = this.button("variants");
-    button.disabled = true;
+    button("variants").disabled = true;
     try {
       const seed = Math.floor(Math.random() * 2 ** 31);
-      const answer = await this.ask("variants", { drawing: this.paper.picture(), seed });
+      const answer = await ask("variants", { drawing: this.paper.picture(), seed });
       element.querySelector(".pad-variants").replaceChildren();
       answer.pictures.forEach((picture, i) =>
-        this.thumbnail(".pad-variants", picture, `Show variant ${i + 1}`, () => (this.face.src = picture))
+        thumbnail(".pad-variants", picture, `Show variant ${i + 1}`, () => (this.face.src = picture))
       );
-      this.say("Click a variant to see it large; draw on to go back to the live picture.");
+      say("Click a variant to see it large; draw on to go back to the live picture.");
     } catch (error) {
-      this.say(error.message, true);
+      say(error.message, true);
     }
-    button.disabled = false;
+    button("variants").disabled = false;
   }
 
   async showExamples() {
-    const examples = await this.ask("examples");
+    const examples = await ask("examples");
     for (const { name, drawing } of examples) {
-      this.thumbnail(".pad-examples", drawing, `Start from: ${name}`, () => this.load(drawing));
+      thumbnail(".pad-examples", drawing, `Start from: ${name}`, () => this.load(drawing));
     }
     return examples;
   }
 
   // What was on the paper before a reload; else, if the paper wants one, an example.
   async start() {
-    let url = null;
-    try {
-      url = sessionStorage.getItem(props.storage);
-    } catch {
-      // See commit.
-    }
+    const url = remembered();
     if (url) this.load(url);
     else if (this.paper.firstExample === undefined) this.changed();
     const example = (await this.showExamples())[this.paper.firstExample];

@@ -1,4 +1,7 @@
-"""All that is needed to run the models. Imports torch, numpy, PIL, cv2 and safetensors; never gradio, train or app."""
+"""All that is needed to run the models.
+
+Imports torch, numpy, PIL, cv2, av and safetensors; never gradio, train or app.
+"""
 
 from gan_core.mixer import FaceMixer
 from gan_core.predictor import Pix2PixPredictor

@@ -44,6 +44,19 @@ def interpolate(a: Tensor, b: Tensor, shares: Tensor, spherical: bool = True) ->
     return direction * (length_a + (length_b - length_a) * shares)
 
 
+def loop(latents: Tensor, steps: int) -> Tensor:
+    """A walk through latents `(K, D)` in their order and back to the first: `(steps, D)`, which begins at the first.
+
+    It slows down at each of them, and the step from the last picture to the first is as long as any other.
+    """
+    places = torch.arange(steps, dtype=latents.dtype) * (len(latents) / steps)  # from 0 to almost K
+    legs = places.long().clamp(max=len(latents) - 1)
+    shares = (1 - torch.cos(torch.pi * (places - legs))) / 2
+    return torch.cat(
+        [interpolate(a, b, shares[legs == i]) for i, (a, b) in enumerate(zip(latents, latents.roll(-1, dims=0)))]
+    )
+
+
 def truncate(latents: Tensor, mean: Tensor, truncation: float) -> Tensor:
     """Pulls latents towards the mean: 1 leaves them, 0 gives the mean (Karras et al., arXiv 1812.04948, appendix B).
 

@@ -12,6 +12,7 @@ from gan_core import checkpoint, latent
 from gan_core.image import crop_square, to_pictures, to_rgb, to_tensor
 from gan_core.latent import LatentSpace, LatentSpaceConfig
 from gan_core.predictor import fold_norms, has_bfloat16
+from gan_core.tasks import TASKS
 from gan_core.vae_gan import VAE, VAEConfig
 
 TASK = "vaegan"
@@ -28,10 +29,20 @@ class FaceMixer:
 
     mean: the mean latent of the training set, `(D,)`. directions: its principal directions `(D, D)`, one a row, the
     most important first. deviations: the standard deviation along each, `(D,)`. A face pushed along the first
-    direction by two standard deviations is `decode(z + 2 * deviations[0] * directions[0])`.
+    direction by two standard deviations is `decode(push(z, [2]))`. direction_names: what the first of them change, as
+    far as somebody has looked.
     """
 
-    def __init__(self, vae: VAE, space: LatentSpace | None = None, device: str | torch.device = "cpu"):
+    task = TASKS[TASK]
+
+    def __init__(
+        self,
+        vae: VAE,
+        space: LatentSpace | None = None,
+        device: str | torch.device = "cpu",
+        direction_names: Sequence[str] = (),
+    ):
+        self.direction_names = tuple(direction_names)
         self.device = torch.device(device)
         self.dtype = torch.bfloat16 if has_bfloat16(self.device) else torch.float32
         self.size, self.latent = vae.config.size, vae.config.latent
@@ -48,7 +59,8 @@ class FaceMixer:
         """Raises CheckpointError if the file is missing, damaged, too new or for another task."""
         loaded = checkpoint.load(path, TASK)
         space = loaded.build("latents", LatentSpace, LatentSpaceConfig) if "latents" in loaded.weights else None
-        return cls(loaded.build("vae", VAE, VAEConfig), space, device)
+        names = loaded.facts.get("direction_names", [])
+        return cls(loaded.build("vae", VAE, VAEConfig), space, device, [str(name) for name in names])
 
     @torch.inference_mode()
     def encode(self, face: Image.Image) -> np.ndarray:
@@ -102,6 +114,19 @@ class FaceMixer:
             raise ValueError(f"steps is {steps}; between 2 and {MAX_FACES} pictures can be made")
         start, end = self._latents(a)[0], self._latents(b)[0]
         return self.decode(latent.interpolate(start, end, torch.linspace(0, 1, steps), spherical).numpy())
+
+    def loop(self, z: np.ndarray, steps: int) -> np.ndarray:
+        """`(steps, D)`: the latents of a film through K faces `(K, D)` and back to the first."""
+        return latent.loop(self._latents(z), steps).numpy()
+
+    def push(self, z: np.ndarray, shifts: Sequence[float]) -> np.ndarray:
+        """Latents `(..., D)` moved along the first principal directions, each by so many standard deviations."""
+        count = len(shifts)
+        return z + (np.asarray(shifts, dtype=np.float32) * self.deviations[:count]) @ self.directions[:count]
+
+    def truncate(self, z: np.ndarray, truncation: float) -> np.ndarray:
+        """Latents `(..., D)` pulled towards the mean face: from 0, the mean face itself, to 1, which leaves them."""
+        return self.mean + (z - self.mean) * np.float32(truncation)
 
     def _ready(self, network: nn.Module, dtype: torch.dtype) -> nn.Module:
         network = fold_norms(network).requires_grad_(False)

@@ -12,6 +12,7 @@ from gan_core import checkpoint
 from gan_core.image import to_pictures, to_rgb, to_tensor
 from gan_core.predictor import fold_norms, has_bfloat16
 from gan_core.segmentation import SegmentationConfig, SegmentationGenerator, enlarge
+from gan_core.tasks import TASKS
 
 LONGEST = 3  # a photo's longer side is at most this many working sizes; of a panorama the shorter side gets less
 GUIDE_SIDE = 1024  # pixels of the longer side of the photo in which edges are looked for
@@ -27,6 +28,8 @@ class Segmenter:
     All methods may be called from several threads at once, and are deterministic.
     """
 
+    task = TASKS["segmentation"]
+
     def __init__(self, generator: SegmentationGenerator, device: str | torch.device = "cpu"):
         self.config, self.device = generator.config, torch.device(device)
         self.dtype = torch.bfloat16 if has_bfloat16(self.device) else torch.float32
@@ -37,7 +40,7 @@ class Segmenter:
     @classmethod
     def from_checkpoint(cls, path: str | Path, device: str | torch.device = "cpu") -> "Segmenter":
         """Raises CheckpointError if the file is missing, damaged, too new or for another task."""
-        loaded = checkpoint.load(path, "segmentation")
+        loaded = checkpoint.load(path, cls.task.name)
         return cls(loaded.build("generator", SegmentationGenerator, SegmentationConfig), device)
 
     def segment(self, photo: Image.Image, thorough: bool = False) -> np.ndarray:

@@ -62,5 +62,16 @@ TASKS = {
                 "python app.py --checkpoints runs/mine"
             ),
         ),
+        Task(
+            name="vaegan",
+            title="Mix",
+            size=96,
+            read_source=to_rgb,  # of any size: gan_core.mixer does the rest
+            how_to_train=(
+                "python -m train.prepare anime DRAWN_FACES data/anime\n"
+                "python -m train.vae_gan --data data/anime --out runs/mine\n"
+                "python app.py --checkpoints runs/mine"
+            ),
+        ),
     )
 }

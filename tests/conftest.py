@@ -8,11 +8,14 @@ import torch
 from PIL import Image, ImageDraw
 from torch import nn
 
+from gan_core import checkpoint
 from gan_core.facades import random_facade
 from gan_core.palette import FACADES
 from gan_core.patchgan import PatchDiscriminator, PatchGANConfig
 from gan_core.tasks import TASKS, Task
 from gan_core.unet import Noise, UNetConfig, UNetGenerator
+from gan_core.vae_gan import VAE, VAEConfig
+from train.mixture import fit_latent_space
 
 TINY_UNET = UNetConfig(in_channels=1, base_channels=4, norm="batch", upsampling="mixed", refine_channels=4)
 TINY_PATCHGAN = PatchGANConfig(source_channels=1, base_channels=4)
@@ -97,6 +100,18 @@ def lively():
 def portrait():
     """`draw_portrait`, a picture for each seed."""
     return draw_portrait
+
+
+@pytest.fixture(scope="session")
+def mixer_folder(tmp_path_factory):
+    """A folder with vaegan.safetensors: no faces, but colours that differ from seed to seed; one direction is named."""
+    vae = enliven(VAE(VAEConfig(latent=16, widths=(8, 8, 16, 16, 16), upsampling="mixed", refine_channels=8)))
+    vae.decoder.unfold.weight.data *= 12  # a fresh one gives nearly the same picture for all latents
+    space = fit_latent_space(torch.randn(200, 16, generator=torch.Generator().manual_seed(0)), clusters=2)
+    folder = tmp_path_factory.mktemp("checkpoints")
+    facts = {"direction_names": ["Hair dark or light"]}
+    checkpoint.save(folder / "vaegan.safetensors", "vaegan", {"vae": vae, "latents": space}, facts)
+    return folder
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import pytest
 from PIL import Image, ImageDraw
 
 import app
-from gan_core import Pix2PixPredictor
+from gan_core import FaceMixer, Pix2PixPredictor
 from gan_core.facades import random_facade
 from gan_core.image import read_data_url, to_data_url
 
 CHECKPOINTS = Path("assets/checkpoints")
+JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +147,90 @@ def test_without_a_usable_checkpoint_the_tab_says_how_to_train_one(tmp_path, dam
     texts = [block.value for block in demo.blocks.values() if type(block).__name__ == "Markdown"]
     assert any("python -m train.pix2pix sketch2face" in text for text in texts)
     assert not any(isinstance(block, app.LiveBoard) for block in demo.blocks.values())
+
+
+# --- Mix
+
+
+@pytest.fixture(scope="module")
+def mix_board(mixer_folder):
+    demo = app.create_demo(mixer_folder)
+    _, url, _ = app.launch(demo, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    yield url, next(id for id, block in demo.blocks.items() if isinstance(block, app.MixBoard))
+    demo.close()
+
+
+def recipe(*seeds: int, **changes) -> dict:
+    faces = [{"seed": seed} for seed in seeds]
+    return {"faces": faces, "weights": [1.0] * len(seeds), "shifts": [0] * 8, "truncation": 1, **changes}
+
+
+def test_a_recipe_becomes_a_face(mix_board, mixer_folder):
+    mixer = FaceMixer.from_checkpoint(mixer_folder / "vaegan.safetensors")
+    answer = ask(mix_board, "blend", recipe(1, 2, weights=[1, 0])).json()
+    face = mixer.decode(mixer.sample(1, seed=1)[0])
+    assert np.abs(np.asarray(read_data_url(answer["picture"]), np.int16) - np.asarray(face, np.int16)).max() <= 4
+
+
+def test_thumbnails_come_in_the_order_of_the_faces(mix_board):
+    pictures = ask(mix_board, "faces", {"faces": recipe(5, 6, 5)["faces"]}).json()["pictures"]
+    assert pictures[0] == pictures[2] != pictures[1]
+
+
+def test_an_own_picture_becomes_a_latent_that_can_be_mixed(mix_board, portrait):
+    answer = ask(mix_board, "encode", {"picture": to_data_url(portrait(0), "PNG")}).json()
+    faces = [{"latent": answer["latent"]}, {"seed": 1}]
+    blend = ask(mix_board, "blend", recipe(1, 2, faces=faces, weights=[1, 0])).json()
+    as_sent = read_data_url(to_data_url(read_data_url(blend["picture"]), "JPEG", quality=90))
+    difference = np.asarray(as_sent, np.int16) - np.asarray(read_data_url(answer["picture"]), np.int16)
+    assert np.abs(difference).mean() < 2
+
+
+def test_a_sheet_repeats_with_its_seed(mix_board):
+    one, again, other = (ask(mix_board, "sheet", recipe(1, 2, 3, seed=seed)).json() for seed in (5, 5, 6))
+    assert read_data_url(one["picture"]).size == (960, 960)
+    assert np.shape(one["weights"]) == (100, 3)
+    assert one == again != other
+
+
+BAD_MIX = {
+    "nothing": None,
+    "a text": "hello",
+    "a list": [1],
+    "empty": {},
+    "no seed": recipe(1, 2, faces=[{}, {}]),
+    "a damaged latent": recipe(1, 2, faces=[{"latent": "AAAA"}, {"seed": 1}]),
+    "too many faces": recipe(*range(500)),
+    "endless seed": recipe(1, 2, faces=[{"seed": 1e400}, {"seed": 1}]),
+    "a broken picture": {"picture": "data:image/png;base64,@@@"},
+    "sixty megapixels": {"picture": too_wide()},
+}
+
+
+@pytest.mark.parametrize("data", BAD_MIX.values(), ids=BAD_MIX.keys())
+@pytest.mark.parametrize("function", ["blend", "faces", "encode", "sheet", "film"])
+def test_bad_recipes_get_a_sentence_and_the_app_goes_on(mix_board, function, data):
+    url, component = mix_board
+    body = {"session_hash": "tester", "component_id": component, "fn_name": function, "data": data}
+    text = json.dumps(body)  # which writes what is endless as Infinity; httpx refuses to
+    response = httpx.post(f"{url}gradio_api/component_server", content=text, timeout=60, headers=JSON)
+    assert response.status_code == 200
+    message = response.json()["error"]
+    assert message.endswith(".") and len(message) > 20 and "Something went wrong" not in message
+    assert "picture" in ask(mix_board, "blend", recipe(1, 2)).json()
+
+
+def test_ten_visitors_at_once_each_get_their_own_blend(mix_board):
+    alone = [ask(mix_board, "blend", recipe(i, i + 1)).json()["picture"] for i in range(10)]
+    expected = [np.asarray(read_data_url(picture), np.int16) for picture in alone]
+    with ThreadPoolExecutor(10) as pool:
+        together = list(pool.map(lambda i: ask(mix_board, "blend", recipe(i, i + 1)).json()["picture"], range(10)))
+    for i, picture in enumerate(together):
+        distances = [np.abs(np.asarray(read_data_url(picture), np.int16) - face).mean() for face in expected]
+        assert int(np.argmin(distances)) == i
+
+
+def test_without_a_checkpoint_the_mix_tab_says_how_to_train_one(tmp_path):
+    demo = app.create_demo(tmp_path)
+    texts = [block.value for block in demo.blocks.values() if type(block).__name__ == "Markdown"]
+    assert any("python -m train.vae_gan --data" in text for text in texts)

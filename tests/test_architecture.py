@@ -14,7 +14,7 @@ MODULES = [path for paths in SOURCES.values() for path in paths]
 # Run in a fresh interpreter: third parties may do what they like on import, our modules may not.
 WATCH = """
 import importlib, os, sys
-import cv2, numpy, PIL.Image, safetensors.torch, torch, torch.nn.utils.fusion, torch.nn.utils.parametrizations
+import av, cv2, numpy, PIL.Image, safetensors.torch, torch, torch.nn.utils.fusion, torch.nn.utils.parametrizations
 import torch.utils.data, torchmetrics.functional.image, tqdm
 PIL.Image.init()
 deeds = []
@@ -51,7 +51,7 @@ def test_the_sources_are_found():
 
 @pytest.mark.parametrize("path", SOURCES["gan_core"], ids=lambda path: path.stem)
 def test_the_library_imports_only_what_it_promises(path):
-    allowed = {"torch", "numpy", "PIL", "cv2", "safetensors", "gan_core"} | set(sys.stdlib_module_names)
+    allowed = {"torch", "numpy", "PIL", "cv2", "av", "safetensors", "gan_core"} | set(sys.stdlib_module_names)
     assert imported(path) <= allowed
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from gan_core.latent import LatentSpace, LatentSpaceConfig, interpolate, mix, principal_directions, truncate
+from gan_core.latent import LatentSpace, LatentSpaceConfig, interpolate, loop, mix, principal_directions, truncate
 
 RNG = torch.Generator().manual_seed(0)
 LATENTS = torch.randn(4, 6, generator=RNG)
@@ -74,6 +74,25 @@ def test_a_spherical_way_turns_evenly_and_its_length_changes_evenly():
 def test_ends_without_one_circle_are_joined_by_a_straight_way(factor):
     way = interpolate(LATENTS[0], factor * LATENTS[0], torch.linspace(0, 1, 5))
     assert torch.allclose(way, torch.linspace(1, factor, 5)[:, None] * LATENTS[0], atol=1e-4)
+
+
+# --- loop
+
+
+def test_a_loop_visits_every_latent_and_closes_without_a_jump():
+    film = loop(LATENTS, 40)
+    assert film.shape == (40, 6)
+    assert torch.allclose(film[::10], LATENTS, atol=1e-5)
+    steps = (film.roll(-1, dims=0) - film).norm(dim=1)
+    assert steps[-1] <= steps.max() and steps.min() > 0
+
+
+@pytest.mark.parametrize(("count", "steps"), [(3, 7), (4, 3), (1, 5), (6, 120), (7, 7)])
+def test_a_loop_has_any_number_of_steps(count, steps):
+    latents = torch.randn(count, 6, generator=torch.Generator().manual_seed(1))
+    film = loop(latents, steps)
+    assert film.shape == (steps, 6) and film.isfinite().all()
+    assert torch.allclose(film[0], latents[0], atol=1e-5)
 
 
 # --- truncate

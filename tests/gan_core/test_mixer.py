@@ -152,6 +152,24 @@ def test_a_film_needs_two_pictures_and_has_an_end(mixer, steps):
         mixer.interpolate(np.zeros(8), np.ones(8), steps)
 
 
+def test_a_push_is_counted_in_standard_deviations_and_truncation_in_shares(mixer):
+    z = mixer.sample(2, seed=1)
+    pushed = mixer.space.coordinates(torch.from_numpy(mixer.push(z, [0, 2]))).numpy()
+    change = pushed - mixer.space.coordinates(torch.from_numpy(z)).numpy()
+    assert np.allclose(change, [[0, 2] + [0] * 6] * 2, atol=1e-4)
+    assert np.array_equal(mixer.push(z, []), z)
+    assert np.allclose(mixer.truncate(z, 0), mixer.mean) and np.allclose(mixer.truncate(z, 1), z, atol=1e-6)
+    assert np.allclose(mixer.truncate(z, 0.5) - mixer.mean, (z - mixer.mean) / 2, atol=1e-6)
+
+
+def test_directions_have_the_names_that_the_checkpoint_knows(tmp_path, vae):
+    file = tmp_path / "vaegan.safetensors"
+    checkpoint.save(file, "vaegan", {"vae": vae}, {"direction_names": ["hair", "gaze"]})
+    assert FaceMixer.from_checkpoint(file).direction_names == ("hair", "gaze")
+    checkpoint.save(file, "vaegan", {"vae": vae})
+    assert FaceMixer.from_checkpoint(file).direction_names == ()
+
+
 # --- threads
 
 

@@ -1,0 +1,106 @@
+// What all boards share: questions to the server, a picture that follows, keys, messages, files to keep.
+//
+// Gradio runs this with the file of the board behind it, once for each board, with
+//   element  the board's own DOM        server  the Python functions of the board
+//   props    its value and options      watch   tells when Python has set the value
+
+function say(message, warning = false) {
+  const status = element.querySelector(".pad-status");
+  status.textContent = message;
+  status.classList.toggle("pad-warning", warning);
+}
+
+// Calls a Python function of the board. Throws what the server has to say, or that it says nothing.
+async function ask(name, request = null) {
+  let answer;
+  try {
+    answer = await server[name](request);
+  } catch {
+    // Told below, as is the missing answer that Gradio gives in place of some errors.
+  }
+  if (!answer) throw new Error(`No answer from the server. Your ${props.source} is safe here.`);
+  if (answer.error) throw Object.assign(new Error(answer.error), { told: true });
+  return answer;
+}
+
+// A request is sent only when the answer to the last one is there, and always with the newest state.
+// refresh(): asks and shows. It may throw what there is to say, and is tried again then.
+class Live {
+  constructor(refresh) {
+    this.refresh = refresh;
+    this.busy = this.dirty = false;
+    this.failures = 0;
+  }
+
+  changed() {
+    this.dirty = true;
+    if (!this.busy) this.run();
+  }
+
+  async run() {
+    this.busy = true;
+    while (this.dirty) {
+      this.dirty = false;
+      try {
+        await this.refresh();
+        this.failures = 0;
+      } catch (error) {
+        say(error.told ? error.message : error.message.replace(/\.$/, "; trying again …"), true);
+        this.failures += 1;
+        await new Promise((resolve) => setTimeout(resolve, Math.min(500 * 2 ** this.failures, 8000)));
+        this.dirty ||= this.failures < 8; // then it waits for the next change
+        if (!this.dirty && !error.told) {
+          say(`The server has gone. Your ${props.source} is safe here: save it, or change it to try again.`, true);
+        }
+        this.failures %= 8;
+      }
+    }
+    this.busy = false;
+  }
+}
+
+// handler(key, command, shift) -> whether the key meant something. Only the board that is seen listens, and not to
+// somebody who types.
+function listenToKeys(handler) {
+  const onKey = (event) => {
+    if (!element.isConnected) return document.removeEventListener("keydown", onKey);
+    const typing = event.target.closest("input:not([type=range]), textarea, select, [contenteditable]");
+    if (typing || !element.offsetParent || event.altKey) return;
+    if (handler(event.key.toLowerCase(), event.ctrlKey || event.metaKey, event.shiftKey)) event.preventDefault();
+  };
+  document.addEventListener("keydown", onKey);
+}
+
+const HISTORY_KEYS = (shift) => ({ z: shift ? "redo" : "undo", y: "redo" }); // with Ctrl or Cmd
+
+function button(name) {
+  return element.querySelector(`[data-action="${name}"]`);
+}
+
+function thumbnail(strip, picture, label, action) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.title = button.ariaLabel = label;
+  button.append(Object.assign(new Image(96, 96), { src: picture, alt: "" }));
+  button.addEventListener("click", action);
+  element.querySelector(strip).append(button);
+}
+
+function save(url, name) {
+  Object.assign(document.createElement("a"), { href: url, download: name }).click();
+}
+
+// What survives a reload of the page. A browser that forbids it only loses the comfort.
+function remember(text) {
+  try {
+    sessionStorage.setItem(props.storage, text);
+  } catch {}
+}
+
+function remembered() {
+  try {
+    return sessionStorage.getItem(props.storage);
+  } catch {
+    return null;
+  }
+}

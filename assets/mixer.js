@@ -1,0 +1,478 @@
+// Faces with a weight each, and the face between them, which follows while a slider moves. live.js stands before this.
+//
+// props.gallery: seeds of the faces to choose from; a mix starts with the first three. props.directions: names.
+//
+// What is mixed is one object that is never changed, only replaced; undo goes back to the one before:
+//   faces       [{seed}, or {latent, original} for a picture of one's own: what the server made of it, and itself]
+//   weights     from 0 to 1, one for each face; only their proportions count
+//   shifts      standard deviations along the first directions
+//   truncation  from 0, the average face, to 1
+
+const FEWEST = 2, MOST = 6; // faces
+const LARGEST_SEED = 2 ** 31 - 1;
+const LARGEST_SHIFT = 3;
+const SENT = [288, 1024]; // at most, of an own picture: its shorter and its longer side
+const SAVED = 384;
+const SEED_HINT = `A seed is a whole number from 0 to ${LARGEST_SEED}.`;
+
+const key = (face) => face.latent ?? face.seed;
+const random = (below) => Math.floor(Math.random() * below);
+const randomFace = () => ({ seed: random(100000) });
+const find = (selector) => element.querySelector(selector);
+
+class Mixer {
+  constructor() {
+    this.face = find(".pad-face");
+    this.slots = Array.from({ length: MOST }, (_, i) => this.makeSlot(i));
+    find(".mix-slots").append(...this.slots);
+    this.directions = props.directions.map((name, i) => this.makeDirection(name, (shifts, value) => shifts.with(i, value)));
+    this.truncation = this.makeTruncation();
+    this.pictures = new Map(); // key of a face -> its thumbnail
+    this.selected = 0;
+    this.waiting = []; // when a slider moved, for each move that no picture has answered yet
+    this.forget();
+    this.steps = [];
+    this.follow = new Live(() => this.refresh());
+    this.listen();
+  }
+
+  // What there is to say stays until the next change, though pictures come in between.
+  tell(message, warning = false) {
+    this.told = [message, warning];
+    say(message, warning);
+  }
+
+  forget() {
+    this.told = [""];
+  }
+
+  // --- What is mixed ---
+
+  fresh() {
+    const faces = props.gallery.slice(0, 3).map((seed) => ({ seed }));
+    return { faces, weights: faces.map(() => 0.5), shifts: props.directions.map(() => 0), truncation: 1 };
+  }
+
+  // A slider moves: the blend follows.
+  slide(change, event) {
+    this.state = { ...this.state, ...change };
+    this.forget();
+    this.waiting.push(event.timeStamp);
+    this.show();
+    this.follow.changed();
+  }
+
+  // A change is complete: it becomes a step of undo, and survives a reload of the page.
+  commit(change, hint = "") {
+    this.state = { ...this.state, ...change };
+    this.told = [hint];
+    this.steps = [...this.steps.slice(0, this.at + 1), this.state].slice(-200);
+    this.go(this.steps.length - 1);
+  }
+
+  go(at) {
+    if (!this.steps[at]) return;
+    this.at = at;
+    this.state = this.steps[at];
+    remember(JSON.stringify(this.state));
+    this.selected = Math.min(this.selected, this.state.faces.length - 1);
+    this.show();
+    this.follow.changed();
+  }
+
+  undo() {
+    this.forget();
+    this.go(this.at - 1);
+  }
+
+  redo() {
+    this.forget();
+    this.go(this.at + 1);
+  }
+
+  setFace(i, face, hint) {
+    this.commit({ faces: this.state.faces.with(i, face) }, hint);
+  }
+
+  addFace() {
+    const { faces, weights } = this.state;
+    this.selected = faces.length;
+    this.commit({ faces: [...faces, randomFace()], weights: [...weights, Math.max(...weights) || 0.5] });
+  }
+
+  removeFace(i) {
+    const { faces, weights } = this.state;
+    if (faces.length > FEWEST) this.commit({ faces: faces.toSpliced(i, 1), weights: weights.toSpliced(i, 1) });
+  }
+
+  surprise() {
+    const { faces, weights } = this.state;
+    this.commit({ faces: faces.map((face) => (face.latent ? face : randomFace())), weights: weights.map(() => Math.random()) });
+  }
+
+  shares() {
+    const { weights } = this.state;
+    const sum = weights.reduce((a, b) => a + b, 0);
+    return weights.map((weight) => (sum ? weight / sum : 1 / weights.length));
+  }
+
+  // --- Asking and showing ---
+
+  recipe() {
+    const { faces, weights, shifts, truncation } = this.state;
+    return { faces: faces.map(({ seed, latent }) => (latent ? { latent } : { seed })), weights, shifts, truncation };
+  }
+
+  async refresh() {
+    const moves = this.waiting;
+    this.waiting = [];
+    const { picture } = await ask("blend", this.recipe());
+    this.face.src = picture;
+    await this.face.decode();
+    element.classList.add("pad-alive");
+    const none = this.state.weights.every((weight) => !weight);
+    if (none) say("All weights are zero, so every face has the same share. Move a slider.");
+    else say(...this.told);
+    // For benchmarks and tests: how long each move of a slider waited for its picture.
+    const now = performance.now();
+    element.dispatchEvent(new CustomEvent("picture", { detail: { delays: moves.map((moved) => now - moved) } }));
+    await this.fetchPictures();
+  }
+
+  async fetchPictures() {
+    const wanted = [...this.recipe().faces, ...props.gallery.map((seed) => ({ seed }))];
+    const missing = wanted.filter((face) => !this.pictures.has(key(face)));
+    if (!missing.length) return;
+    const { pictures } = await ask("faces", { faces: missing });
+    missing.forEach((face, i) => this.pictures.set(key(face), pictures[i]));
+    this.show();
+    if (!find(".mix-gallery img")) this.showGallery();
+  }
+
+  showGallery() {
+    for (const seed of props.gallery) {
+      thumbnail(".mix-gallery", this.pictures.get(seed), `Seed ${seed}`, () => this.setFace(this.selected, { seed }));
+    }
+  }
+
+  show() {
+    const { faces, shifts, truncation } = this.state;
+    const shares = this.shares();
+    this.slots.forEach((slot, i) => {
+      slot.hidden = i >= faces.length;
+      if (!slot.hidden) this.showSlot(slot, faces[i], this.state.weights[i], shares[i], i === this.selected);
+    });
+    button("add").disabled = faces.length === MOST;
+    element.classList.toggle("mix-fewest", faces.length === FEWEST);
+    shifts.forEach((shift, i) => this.showSlider(this.directions[i], shift, shift.toFixed(1)));
+    this.showSlider(this.truncation, truncation, `${Math.round(100 * truncation)} %`);
+    button("undo").disabled = this.at <= 0;
+    button("redo").disabled = this.at >= this.steps.length - 1;
+  }
+
+  showSlot(slot, face, weight, share, selected) {
+    const [picture, original, seed] = [".mix-choose img", ".mix-original", ".mix-seed"].map((name) => slot.querySelector(name));
+    if (this.pictures.has(key(face))) picture.src = this.pictures.get(key(face));
+    slot.querySelector(".mix-choose").setAttribute("aria-pressed", String(selected));
+    original.hidden = !face.original;
+    if (face.original) original.src = face.original;
+    seed.value = face.seed ?? "";
+    seed.placeholder = face.latent ? "own" : "";
+    this.showSlider(slot, weight, `${Math.round(100 * share)} %`);
+  }
+
+  showSlider(parent, value, text) {
+    const input = parent.querySelector("input[type=range]");
+    if (Number(input.value) !== value) input.value = value;
+    parent.querySelector("output").textContent = text;
+  }
+
+  // --- The parts of the page ---
+
+  makeSlot(i) {
+    const slot = find(".mix-slot-template").content.firstElementChild.cloneNode(true);
+    const on = (selector, type, action) => slot.querySelector(selector).addEventListener(type, action);
+    slot.ariaLabel = `Face ${i + 1}`;
+    slot.querySelector(".mix-choose").ariaLabel = `Choose the place of face ${i + 1}`;
+    slot.querySelector(".mix-weight").ariaLabel = `Weight of face ${i + 1}`;
+    on(".mix-weight", "input", (event) => this.slide({ weights: this.state.weights.with(i, Number(event.target.value)) }, event));
+    on(".mix-weight", "change", () => this.commit());
+    on(".mix-seed", "change", (event) => this.typeSeed(i, event.target.value));
+    on(".mix-choose", "click", () => this.select(i));
+    on(".mix-remove", "click", () => this.removeFace(i));
+    on(".mix-dice", "click", () => this.setFace(i, randomFace()));
+    on(".mix-own", "click", () => {
+      this.select(i);
+      find(".mix-file").click();
+    });
+    slot.addEventListener("dragover", (event) => event.preventDefault());
+    slot.addEventListener("drop", (event) => {
+      event.preventDefault();
+      this.takeOwn(event.dataTransfer.files[0], i);
+    });
+    return slot;
+  }
+
+  // set(shifts, value) -> the shifts after the slider has moved to value.
+  makeDirection(name, set) {
+    return this.makeSlider(name, (value) => ({ shifts: set(this.state.shifts, value) }), ".mix-directions");
+  }
+
+  makeTruncation() {
+    const slider = this.makeSlider("Character", (truncation) => ({ truncation }), ".mix-directions");
+    slider.title = "At 0 % it is the average face of all; at 100 % the blend as it is";
+    Object.assign(slider.querySelector("input"), { min: 0, max: 1, step: 0.01 });
+    return slider;
+  }
+
+  makeSlider(name, change, place) {
+    const slider = find(".mix-direction-template").content.firstElementChild.cloneNode(true);
+    const input = slider.querySelector("input");
+    slider.querySelector("span").textContent = name;
+    slider.title = name;
+    input.addEventListener("input", (event) => this.slide(change(Number(input.value)), event));
+    input.addEventListener("change", () => this.commit());
+    find(place).append(slider);
+    return slider;
+  }
+
+  select(i) {
+    this.selected = i;
+    this.show();
+  }
+
+  typeSeed(i, text) {
+    const seed = Number(text);
+    if (text.trim() && Number.isInteger(seed) && seed >= 0 && seed <= LARGEST_SEED) return this.setFace(i, { seed });
+    this.tell(SEED_HINT, true);
+    this.show();
+  }
+
+  // --- A picture of one's own ---
+
+  async takeOwn(file, i) {
+    if (!file) return;
+    say("Looking at your picture …");
+    try {
+      const [picture, original] = await this.readOwn(file);
+      const { latent, picture: face, hint } = await ask("encode", { picture });
+      this.pictures.set(latent, face);
+      this.setFace(i, { latent, original }, hint);
+    } catch (error) {
+      this.tell(error.message, true);
+    }
+  }
+
+  // -> what is sent to the server, and a thumbnail of the square that it looks at.
+  async readOwn(file) {
+    let image;
+    try {
+      image = await createImageBitmap(file);
+    } catch {
+      throw new Error(`“${file.name}” is not a picture that can be read. Save it as PNG, JPEG or WebP and try again.`);
+    }
+    const { width, height } = image;
+    const shorter = Math.min(width, height);
+    const scale = Math.min(1, SENT[0] / shorter, SENT[1] / Math.max(width, height));
+    const sent = draw(image, 0, 0, width, height, Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale)));
+    const original = draw(image, (width - shorter) / 2, (height - shorter) / 2, shorter, shorter, 96, 96);
+    return [sent.toDataURL("image/png"), original.toDataURL("image/jpeg", 0.85)];
+  }
+
+  // --- A hundred blends ---
+
+  async showSheet() {
+    const state = this.state;
+    button("sheet").disabled = true;
+    try {
+      const { picture, weights } = await ask("sheet", { ...this.recipe(), seed: random(LARGEST_SEED) });
+      const image = find(".mix-sheet img");
+      image.src = picture;
+      await image.decode();
+      find(".mix-cells").replaceChildren(...weights.map((row, i) => this.makeCell(i, () => this.commit({ ...state, weights: row }))));
+      this.open(".mix-sheet");
+    } catch (error) {
+      this.tell(error.message, true);
+    }
+    button("sheet").disabled = false;
+  }
+
+  makeCell(i, action) {
+    const cell = Object.assign(document.createElement("button"), { type: "button", ariaLabel: `Take the weights of blend ${i + 1}` });
+    cell.addEventListener("click", () => {
+      find(".mix-cells [aria-pressed=true]")?.removeAttribute("aria-pressed");
+      cell.setAttribute("aria-pressed", "true");
+      action();
+    });
+    return cell;
+  }
+
+  // --- The film ---
+
+  async makeFilm() {
+    const job = `${Date.now()}-${random(1e9)}`;
+    const timer = setInterval(() => this.showProgress(job), 250);
+    button("film").disabled = true;
+    element.classList.add("mix-filming");
+    find(".mix-film progress").value = 0;
+    find(".mix-film .mix-caption").textContent = "Making the film: 120 pictures, from face to face …";
+    this.open(".mix-film");
+    try {
+      const { mp4, gif } = await ask("film", { ...this.recipe(), job });
+      this.showFilm(toUrl(mp4, "video/mp4"), toUrl(gif, "image/gif"));
+    } catch (error) {
+      find(".mix-film").hidden = true;
+      this.tell(error.message, true);
+    }
+    clearInterval(timer);
+    element.classList.remove("mix-filming");
+    button("film").disabled = false;
+  }
+
+  async showProgress(job) {
+    const { done } = await ask("film_progress", { job }).catch(() => ({}));
+    if (done) find(".mix-film progress").value = done;
+  }
+
+  showFilm(mp4, gif) {
+    if (this.film) Object.values(this.film).forEach((url) => URL.revokeObjectURL(url));
+    this.film = { mp4, gif };
+    find(".mix-film .mix-caption").textContent = "From face to face and back to the first.";
+    const video = find("video");
+    video.src = mp4;
+    video.play().catch(() => {}); // a browser may want a click first
+  }
+
+  open(panel) {
+    find(panel).hidden = false;
+    find(panel).scrollIntoView({ block: "nearest", behavior: "smooth" });
+  }
+
+  // --- Links ---
+
+  async copyLink() {
+    const { faces, weights, shifts, truncation } = this.state;
+    const mix = faces.flatMap(({ seed }, i) => (seed === undefined ? [] : [`${seed}:${round(weights[i])}`]));
+    if (!mix.length) return this.tell("A link holds seeds, and all of these faces are pictures of your own: they stay with you.", true);
+    const moved = shifts.some(Boolean) ? `&shifts=${shifts.map(round).join(",")}` : "";
+    const character = truncation < 1 ? `&character=${round(truncation)}` : "";
+    const url = `${location.origin}${location.pathname}?mix=${mix.join(",")}${moved}${character}`;
+    const left = mix.length < faces.length ? " Pictures of your own are not in it: they stay with you." : "";
+    try {
+      await navigator.clipboard.writeText(url);
+      this.tell(`The link to this mix is copied.${left}`);
+    } catch {
+      window.prompt(`Copy this link.${left}`, url); // the clipboard is only there on https and on one's own computer
+    }
+  }
+
+  // What a link says; null if it says nothing. Throws if it is damaged.
+  readLink() {
+    const query = new URLSearchParams(location.search);
+    const text = query.get("mix");
+    if (text === null) return null;
+    const faces = text.split(",").map((part) => part.split(":"));
+    const shifts = query.get("shifts")?.split(",") ?? [];
+    const state = {
+      faces: faces.map(([seed]) => ({ seed: number(seed, 0, LARGEST_SEED) })),
+      weights: faces.map(([, weight]) => number(weight, 0, 1)),
+      shifts: props.directions.map((_, i) => number(shifts[i] ?? "0", -LARGEST_SHIFT, LARGEST_SHIFT)),
+      truncation: number(query.get("character") ?? "1", 0, 1),
+    };
+    const whole = faces.every((part) => part.length === 2) && state.faces.every(({ seed }) => Number.isInteger(seed));
+    if (!whole || faces.length > MOST || shifts.length > props.directions.length) throw new Error("damaged");
+    return state;
+  }
+
+  // --- Input ---
+
+  act(action) {
+    const actions = {
+      undo: () => this.undo(),
+      redo: () => this.redo(),
+      surprise: () => this.surprise(),
+      add: () => this.addFace(),
+      equal: () => this.commit({ weights: this.state.weights.map(() => 0.5) }),
+      straight: () => this.commit({ shifts: this.state.shifts.map(() => 0), truncation: 1 }),
+      sheet: () => this.showSheet(),
+      film: () => this.makeFilm(),
+      link: () => this.copyLink(),
+      save: () => this.face.src && save(draw(this.face, 0, 0, this.face.naturalWidth, this.face.naturalHeight, SAVED, SAVED).toDataURL("image/png"), "blend.png"),
+      "save-sheet": () => save(find(".mix-sheet img").src, "blends.png"),
+      "save-mp4": () => this.film && save(this.film.mp4, "faces.mp4"),
+      "save-gif": () => this.film && save(this.film.gif, "faces.gif"),
+      "close-sheet": () => (find(".mix-sheet").hidden = true),
+      "close-film": () => (find(".mix-film").hidden = true),
+    };
+    if (!button(action).disabled) actions[action]();
+  }
+
+  listen() {
+    element.querySelectorAll("[data-action]").forEach((button) =>
+      button.addEventListener("click", () => this.act(button.dataset.action))
+    );
+    const file = find(".mix-file");
+    file.addEventListener("change", () => {
+      this.takeOwn(file.files[0], this.selected);
+      file.value = ""; // so that the same file may be chosen again
+    });
+    listenToKeys((key, command, shift) => {
+      const keys = { s: "surprise", e: "equal", h: "sheet", f: "film" };
+      const action = (command ? HISTORY_KEYS(shift) : keys)[key];
+      if (action) this.act(action);
+      return action;
+    });
+    const onPaste = (event) => {
+      if (!element.isConnected) return document.removeEventListener("paste", onPaste);
+      if (element.offsetParent && event.clipboardData.files.length) this.takeOwn(event.clipboardData.files[0], this.selected);
+    };
+    document.addEventListener("paste", onPaste);
+  }
+
+  // As it was before a reload, if that fits this model.
+  before() {
+    const state = JSON.parse(remembered() || "null");
+    return state?.shifts.length === props.directions.length ? state : null;
+  }
+
+  // From a link, or as it was before a reload, or fresh.
+  start() {
+    let state = null;
+    let hint = "";
+    try {
+      state = this.readLink();
+      // The link has been followed: what is changed from now on shall survive a reload.
+      if (state) history.replaceState(null, "", location.pathname);
+      else state = this.before();
+    } catch {
+      hint = "This link is damaged, so the mix starts afresh. Ask for the link once more.";
+      history.replaceState(null, "", location.pathname);
+    }
+    this.commit(state ?? this.fresh(), hint);
+  }
+}
+
+// Part of an image, scaled to width x height, on a canvas.
+function draw(image, left, top, wide, high, width, height) {
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.drawImage(image, left, top, wide, high, 0, 0, width, height);
+  return canvas;
+}
+
+function toUrl(base64, type) {
+  return URL.createObjectURL(new Blob([Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0))], { type }));
+}
+
+function round(value) {
+  return Math.round(value * 1e4) / 1e4;
+}
+
+function number(text, smallest, largest) {
+  const value = Number(text);
+  if (!text?.trim() || !(value >= smallest && value <= largest)) throw new Error("damaged");
+  return value;
+}
+
+new Mixer().start();
