@@ -1,5 +1,5 @@
-"""The web app. Draw a line, see a face; paint a facade, see the building; show a photo, see what is in it; slide weights,
-watch faces blend.
+"""The web app. Draw a line, see a face; paint a facade, see the building; show a photo, see what is in it; slide
+weights, watch faces blend.
 
 python app.py [--checkpoints DIR] [--host HOST] [--port PORT]
 """
