@@ -1,6 +1,6 @@
 """How alive do the live boards feel?   python -m tests.benchmarks.live_latency
 
-Starts `python app.py`, draws in Chromium on the same machine, then lets ten visitors draw at once over HTTP.
+Starts `python app.py`, draws and mixes in Chromium on the same machine, then lets ten visitors draw at once over HTTP.
 Prints figures; asserts nothing, since machines differ.
 """
 
@@ -54,6 +54,25 @@ def draw_in_browser(url: str, started: float, strokes: int) -> None:
         print("Facade tab: rectangles being dragged")
         paths = [[(0.1 + 0.04 * (i % 10) + 0.005 * k, 0.2 + 0.006 * k) for k in range(80)] for i in range(strokes)]
         measure(pen, paths)
+        page.get_by_role("tab", name="Mix").click()
+        pen = Pen(page, "#mix-board")
+        pen.settle()
+        print("Mix tab: a weight slider being dragged")
+        slide(pen, strokes)
+        for action, finished in (("sheet", ".mix-sheet:not([hidden]) img[src]"), ("film", "video[src]")):
+            begin = time.perf_counter()
+            pen.click(action)
+            pen.board.locator(finished).wait_for()
+            print(f"  {action:39s} {time.perf_counter() - begin:.2f} s")
+
+
+def slide(pen: Pen, times: int) -> None:
+    """Drags the first weight from end to end, `times` times."""
+    box = pen.board.locator(".mix-weight").first.bounding_box()
+    pen.paper = pen.board.locator(".mix-weight").first  # strokes go along the slider
+    margin = 10 / box["width"]  # half a thumb
+    paths = [[(margin + (1 - 2 * margin) * k / 79, 0.5) for k in range(80)] for _ in range(times)]
+    measure(pen, paths)
 
 
 def measure(pen: Pen, strokes: list[list[tuple[float, float]]]) -> None:

@@ -59,6 +59,14 @@ def main() -> None:
         page.get_by_role("tab", name="Facade").click()
         paint_facade(Pen(page, "#facade-board"))
         page.screenshot(path=options.folder / "facade.png")
+        page.get_by_role("tab", name="Segment").click()
+        page.locator("#segment-view .seg-loaded").wait_for()
+        page.screenshot(path=options.folder / "segment.png")
+        page.get_by_role("tab", name="Mix").click()
+        pen = Pen(page, "#mix-board")
+        pen.board.locator(".mix-gallery img").last.wait_for()
+        pen.settle()
+        page.screenshot(path=options.folder / "mix.png")
     demo.close()
 
 
