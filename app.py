@@ -46,6 +46,7 @@ from gan_core.tasks import TASKS, Task
 ROOT = Path(__file__).parent
 ASSETS = ROOT / "assets"
 MAX_UPLOAD = "20mb"
+UPLOADS_LIVE = (60, 600)  # seconds: each minute, files that are older than ten are deleted
 PHOTO_SIDE = 512  # of a photo whose lines are put on the paper
 SHOWN_SIDE = 1600  # at most, of a photo as it is shown under its classes
 GALLERY = list(range(1, 25))  # seeds of the faces to choose from; a mix starts with the first three
@@ -398,7 +399,7 @@ def open_shared_tab(request: gr.Request):
 
 def create_demo(checkpoints: Path = ASSETS / "checkpoints") -> gr.Blocks:
     """Builds the page. checkpoints: a folder with `<task>.safetensors`, such as a run folder of train."""
-    with gr.Blocks(title="Draw a line, see a face") as demo:
+    with gr.Blocks(title="Draw a line, see a face", delete_cache=UPLOADS_LIVE) as demo:
         gr.Markdown(
             "# Draw a line, see a face\n"
             "Nobody here is real and no building stands: small networks make them up while you draw, "

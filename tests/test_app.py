@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -131,6 +132,24 @@ def test_examples_are_drawings(boards, task):
     examples = ask(boards[task], "examples", None).json()
     assert len(examples) >= 6
     assert all(read_data_url(example["drawing"]).size == (256, 256) for example in examples)
+
+
+def test_what_a_visitor_uploads_is_deleted_and_the_examples_stay(monkeypatch):
+    monkeypatch.setattr(app, "UPLOADS_LIVE", (1, 1))
+    demo = app.create_demo(CHECKPOINTS)
+    _, url, _ = app.launch(demo, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    try:
+        example = next(block.value["path"] for block in demo.blocks.values() if isinstance(block, app.PhotoFile))
+        (upload,) = httpx.post(f"{url}gradio_api/upload", files={"files": ("a.jpg", b"a photo")}).json()
+        assert Path(upload).exists()
+        for _ in range(100):
+            if not Path(upload).exists():
+                break
+            time.sleep(0.1)
+        assert not Path(upload).exists()
+        assert Path(example).exists()
+    finally:
+        demo.close()
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "other task", "not a checkpoint"])
