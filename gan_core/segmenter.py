@@ -19,6 +19,7 @@ GUIDE_SIDE = 1024  # pixels of the longer side of the photo in which edges are l
 RADIUS, SMOOTH = 5, 1e-4  # of the edge filter: pixels at the working size; variance of [0, 1] that is no edge
 LEAST_SHARE = 0.004  # of the picture; a class with less is confetti
 SCALES = (0.75, 1.0, 1.25)  # of a thorough look
+LEAST_PRESENCE = 1e-3  # no class is ruled out
 
 
 class Segmenter:
@@ -67,7 +68,7 @@ class Segmenter:
         photo = to_rgb(photo)
         width, height = self.working_size(photo.size)
         with torch.inference_mode():
-            scores = enlarge(self._scores(photo, (width, height)), (height, width))
+            scores = enlarge(self._scores(photo, (width, height))[0], (height, width))
             return to_pictures(self.generator.paint(scores) * 2 - 1)[0]
 
     @torch.inference_mode()
@@ -75,14 +76,19 @@ class Segmenter:
         """The share of each class in each pixel, float32 `(h, w, 21)` at the working size. photo: RGB."""
         width, height = self.working_size(photo.size)
         if self.config.paints == "picture":
-            scores = enlarge(self._scores(photo, (width, height)), (height, width))
+            scores = enlarge(self._scores(photo, (width, height))[0], (height, width))
             return as_array(self.generator.probabilities(scores))
-        total = torch.zeros((), device=self.device)
+        total, presence = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
         for scale in scales:
-            scores = self._scores(photo, self.working_size(photo.size, scale), mirrored=True)
+            scores, logits = self._scores(photo, self.working_size(photo.size, scale), mirrored=True)
             mean = self.generator.probabilities(scores).mean(dim=0, keepdim=True)  # (1, 21, h / block, w / block)
             total = total + enlarge(mean, (height, width))
-        return as_array(total / len(scales))
+            if logits is not None:
+                presence = presence + logits.sigmoid().mean(dim=0)  # (21,)
+        if presence.ndim:
+            # What the picture as a whole hardly shows is not in a corner of it either: no confetti.
+            total = total * (presence / len(scales)).clamp(min=LEAST_PRESENCE)[:, None, None]
+        return as_array(total / total.sum(dim=1, keepdim=True))
 
     def working_size(self, size: tuple[int, int], scale: float = 1.0) -> tuple[int, int]:
         """Width and height, multiples of the block, in which the network sees a photo of this size."""
@@ -93,8 +99,13 @@ class Segmenter:
             wanted = (size[0] * factor, size[1] * factor)
         return tuple(max(1, round(length / block)) * block for length in wanted)
 
-    def _scores(self, photo: Image.Image, size: tuple[int, int], mirrored: bool = False) -> Tensor:
-        """float32 `(1 or 2, C, h / block, w / block)`; the second is of the mirror image, turned back."""
+    def _scores(
+        self, photo: Image.Image, size: tuple[int, int], mirrored: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """float32 `(1 or 2, C, h / block, w / block)`; the second is of the mirror image, turned back.
+
+        And, of nets with context, logits `(1 or 2, 21)` of the classes that are anywhere in the photo.
+        """
         pixels = np.asarray(resize(photo, size))
         height, width = pixels.shape[:2]
         below, beside = -height % self.config.multiple, -width % self.config.multiple
@@ -106,8 +117,9 @@ class Segmenter:
         )  # (1 or 2, 3, H, W)
         x = x.to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
         block = self.config.block
-        scores = self.generator.scores(x)[..., : height // block, : width // block].float()
-        return torch.cat([scores[:1], scores[1:].flip(3)])
+        scores, presence = self.generator.scores_and_presence(x)
+        scores = scores[..., : height // block, : width // block].float()
+        return torch.cat([scores[:1], scores[1:].flip(3)]), None if presence is None else presence.float()
 
 
 def class_shares(labels: np.ndarray) -> dict[int, float]:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from gan_core import Pix2PixPredictor
+from gan_core import Pix2PixPredictor, Segmenter
 from gan_core.facades import WALL, WINDOW, random_facade
 from gan_core.faces import find_face
 from gan_core.image import open_picture
-from gan_core.palette import FACADES
+from gan_core.palette import FACADES, VOC
 from train.judge import load_judge, read_labels
 from train.metrics import as_batch
 
@@ -83,3 +83,30 @@ def test_what_is_no_drawing_gets_a_calm_answer(sketch2face, name):
     usual = np.median([unrest(sketch2face.predict(open_picture(file))) for file in DOODLES])
     limit = 2.5 if name == "scribble" else 1.25
     assert unrest(sketch2face.predict(hardly_a_drawing()[name])) < limit * usual
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+    return Segmenter.from_checkpoint(CHECKPOINTS / "segmentation.safetensors")
+
+
+@pytest.mark.parametrize(("file", "name", "share"), [("1_cat", "cat", 0.6), ("2_astronaut", "person", 0.3)])
+def test_photos_show_what_they_show(segmenter, file, name, share):
+    photo = open_picture(Path("assets/examples/segmentation") / f"{file}.jpg")
+    assert (segmenter.segment(photo, thorough=True) == VOC.names.index(name)).mean() > share
+
+
+def nothing_known() -> dict[str, Image.Image]:
+    across, down = np.meshgrid(np.arange(320), np.arange(240))
+    shifted = across + 20 * (down // 24 % 2)
+    bricks = np.where((down % 24 < 3) | (shifted % 40 < 3), 200, 120)
+    noise = np.random.default_rng(0).integers(0, 256, (240, 320))
+    sky = 140 + 80 * down / 240
+    return {
+        name: Image.fromarray(x.astype(np.uint8)) for name, x in (("bricks", bricks), ("noise", noise), ("sky", sky))
+    }
+
+
+@pytest.mark.parametrize("name", nothing_known())
+def test_a_picture_of_nothing_known_is_background(segmenter, name):
+    assert (segmenter.segment(nothing_known()[name], thorough=True) == 0).mean() > 0.95

@@ -130,6 +130,20 @@ def disc(size: int) -> np.ndarray:
     return (x**2 + y**2 < 0.09).astype(np.float32)
 
 
+def test_a_class_that_the_picture_as_a_whole_does_not_show_wins_nowhere(lively, portrait):
+    generator = lively(SegmentationGenerator(CLASSES))
+    before = Segmenter(generator).shares(portrait(0))
+    winner = int(np.bincount(before.argmax(axis=-1).ravel()).argmax())
+    with torch.no_grad():
+        generator.unet.context.presence.bias.fill_(8.0)  # everything is there
+        everything = Segmenter(generator).shares(portrait(0))
+        generator.unet.context.presence.bias[winner] = -60.0  # but this one
+        without = Segmenter(generator).shares(portrait(0))
+    assert (everything.argmax(axis=-1) == winner).any()
+    assert not (without.argmax(axis=-1) == winner).any()
+    assert np.allclose(without.sum(axis=-1), 1, atol=1e-3)
+
+
 def test_borders_move_to_the_edges_of_the_photo():
     """Shares at a coarse size, a little too large; the photo says where the disc ends."""
     sharp = disc(256)
