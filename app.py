@@ -35,12 +35,13 @@ from gan_core.recipe import (
     doubt,
     name_directions,
     random_weights,
+    read_face,
     read_faces,
     read_recipe,
     read_seed,
     write_latent,
 )
-from gan_core.segmenter import class_shares
+from gan_core.segmenter import class_shares, resize
 from gan_core.tasks import TASKS, Task
 
 ROOT = Path(__file__).parent
@@ -153,7 +154,9 @@ class MixBoard(gr.HTML):
     def __init__(self, mixer: FaceMixer, **options):
         self.mixer = mixer
         self.decode = Batcher(mixer.decode, largest=32)
-        self.one_by_one = Batcher(lambda jobs: [job() for job in jobs], largest=1, waiting=16)
+        self.work = Batcher(lambda jobs: [job() for job in jobs], largest=1, waiting=32)
+        # A film takes seconds: in a queue of its own nobody else waits for it.
+        self.filming = Batcher(lambda jobs: [job() for job in jobs], largest=1, waiting=8)
         self.frames_done: dict[str, int] = {}  # of the films that are being made
         super().__init__(
             html_template=(ASSETS / "mixer.html").read_text(),
@@ -162,7 +165,9 @@ class MixBoard(gr.HTML):
             storage="board-vaegan",
             source="mix",
             directions=name_directions(mixer),
-            gallery=GALLERY,
+            gallery=[
+                {"seed": seed, "picture": thumbnail(mixer.decode(read_face(mixer, {"seed": seed})))} for seed in GALLERY
+            ],
             **options,
         )
 
@@ -175,33 +180,37 @@ class MixBoard(gr.HTML):
     @explained
     async def faces(self, request: dict) -> dict:
         """Called by the page for its thumbnails. request: `faces`."""
-        latents = read_faces(self.mixer, request.get("faces"), len(GALLERY) + MOST_FACES)
-        pictures = await asyncio.gather(*map(self.decode, latents))
-        return {"pictures": [to_data_url(picture, "JPEG", quality=90) for picture in pictures]}
+        latents = read_faces(self.mixer, request.get("faces"), MOST_FACES)
+        pictures = await self.work(lambda: self.mixer.decode(latents))
+        return {"pictures": [thumbnail(picture) for picture in pictures]}
 
     @explained
     async def encode(self, request: dict) -> dict:
         """Called by the page with a visitor's own `picture` as data URL: its latent, and what comes back from it."""
-        picture = read_data_url(request.get("picture"))
-        latent = await self.one_by_one(lambda: self.mixer.encode(picture))
-        face = await self.decode(latent)
-        answer = {"latent": write_latent(latent), "picture": to_data_url(face, "JPEG", quality=90)}
-        return answer | {"hint": doubt(picture, face)}
+        return await self.work(lambda: self.take_own(request.get("picture")))
+
+    def take_own(self, url: str) -> dict:
+        picture = read_data_url(url)
+        latent = self.mixer.encode(picture)
+        face = self.mixer.decode(latent)
+        return {"latent": write_latent(latent), "picture": thumbnail(face), "hint": doubt(picture, face)}
 
     @explained
     async def sheet(self, request: dict) -> dict:
         """Called by the page: 100 blends with random weights as one picture of 10 x 10, by the `seed` of a request."""
-        recipe = read_recipe(self.mixer, request)
-        weights = random_weights(len(recipe.faces), SHEET**2, read_seed(request.get("seed")))
-        pictures = await self.one_by_one(lambda: self.mixer.decode(recipe.blend(self.mixer, weights)))
-        sheet = to_data_url(tile(pictures, SHEET, gap=0), "PNG", compress_level=1)
-        return {"picture": sheet, "weights": weights.tolist()}
+        recipe, seed = read_recipe(self.mixer, request), read_seed(request.get("seed"))
+        return await self.work(lambda: self.make_sheet(recipe, seed))
+
+    def make_sheet(self, recipe: Recipe, seed: int) -> dict:
+        weights = random_weights(len(recipe.faces), SHEET**2, seed)
+        sheet = tile(self.mixer.decode(recipe.blend(self.mixer, weights)), SHEET, gap=0)
+        return {"picture": to_data_url(sheet, "PNG", compress_level=1), "weights": weights.tolist()}
 
     @explained
     async def film(self, request: dict) -> dict:
         """Called by the page: the film through the faces. request: a recipe, and a name for the `job`."""
-        recipe, job = read_recipe(self.mixer, request), str(request.get("job"))
-        return await self.one_by_one(lambda: self.make_film(recipe, job))
+        recipe, job = read_recipe(self.mixer, request), str(request.get("job"))[:64]
+        return await self.filming(lambda: self.make_film(recipe, job))
 
     def make_film(self, recipe: Recipe, job: str) -> dict:
         def counted(pictures: Iterable[Image.Image]) -> Iterator[Image.Image]:
@@ -212,14 +221,18 @@ class MixBoard(gr.HTML):
         try:
             parts = np.split(recipe.loop(self.mixer, FRAMES), 12)
             pictures = list(counted(picture for part in parts for picture in self.mixer.decode(part)))
-            return {"mp4": to_base64(to_mp4(counted(pictures))), "gif": to_base64(to_gif(pictures))}
+            return {"gif": to_base64(to_gif(pictures)), "mp4": to_base64(to_mp4(counted(pictures)))}
         finally:
             self.frames_done.pop(job, None)
 
     @explained
     async def film_progress(self, request: dict) -> dict:
         """Called by the page while it waits: the share of a `job` that is done, from 0 to 1."""
-        return {"done": self.frames_done.get(str(request.get("job")), 0) / (2 * FRAMES)}
+        return {"done": self.frames_done.get(str(request.get("job"))[:64], 0) / (2 * FRAMES)}
+
+
+def thumbnail(face: Image.Image) -> str:
+    return to_data_url(face, "JPEG", quality=90)
 
 
 def to_base64(data: bytes) -> str:
@@ -251,7 +264,7 @@ class SegmentView(gr.HTML):
     def __init__(self, **options):
         super().__init__(
             html_template=(ASSETS / "segments.html").read_text(),
-            js_on_load=(ASSETS / "segments.js").read_text(),
+            js_on_load="".join((ASSETS / f"{name}.js").read_text() for name in ("live", "segments")),
             apply_default_css=False,
             **options,
         )
@@ -260,8 +273,8 @@ class SegmentView(gr.HTML):
         if value is None:
             return None
         photo, labels, painted, name = value
-        shown = photo.copy()
-        shown.thumbnail((SHOWN_SIDE, SHOWN_SIDE), reducing_gap=2.0)
+        scale = min(1.0, SHOWN_SIDE / max(photo.size))
+        shown = resize(photo, tuple(max(1, round(side * scale)) for side in photo.size))
         return {
             "name": name,
             "photo": to_data_url(shown, "JPEG", quality=90),
@@ -350,9 +363,12 @@ def segment_tab(segmenter: Segmenter) -> None:
             return gr.skip(), file and look(file)
         except PictureError as error:
             gr.Warning(str(error))
-            return None, None
+        except Exception:
+            logger.exception("A photo could not be segmented")
+            gr.Warning("Something went wrong here. Try the photo again, or save it as PNG or JPEG first.")
+        return None, None
 
-    examples = sorted((ASSETS / "examples" / "segmentation").iterdir())
+    examples = sorted((ASSETS / "examples" / "segmentation").glob("*.jpg"))
     with gr.Row(elem_classes="seg-row"):
         with gr.Column(min_width=280):
             photo = PhotoFile(
@@ -366,7 +382,8 @@ def segment_tab(segmenter: Segmenter) -> None:
             )
             gr.Examples([[path] for path in examples], photo, label="Photos to start with", **PRIVATE)
         with gr.Column(min_width=280):
-            view = SegmentView(value=look(examples[0]), elem_id="segment-view")
+            chooser = "#segment-photo input[type=file]"
+            view = SegmentView(value=look(examples[0]), chooser=chooser, elem_id="segment-view")
     photo.change(show, photo, [photo, view], show_progress="minimal", show_progress_on=view, **PRIVATE)
 
 

@@ -1,6 +1,6 @@
 // Faces with a weight each, and the face between them, which follows while a slider moves. live.js stands before this.
 //
-// props.gallery: seeds of the faces to choose from; a mix starts with the first three. props.directions: names.
+// props.gallery: [{seed, picture}], the faces to choose from; a mix starts with the first three. props.directions: names.
 //
 // What is mixed is one object that is never changed, only replaced; undo goes back to the one before:
 //   faces       [{seed}, or {latent, original} for a picture of one's own: what the server made of it, and itself]
@@ -11,7 +11,7 @@
 const FEWEST = 2, MOST = 6; // faces
 const LARGEST_SEED = 2 ** 31 - 1;
 const LARGEST_SHIFT = 3;
-const SENT = [288, 1024]; // at most, of an own picture: its shorter and its longer side
+const SENT = 288, LONGEST = 3; // of an own picture: its shorter side, at most; times its longer side may have
 const SAVED = 384;
 const SEED_HINT = `A seed is a whole number from 0 to ${LARGEST_SEED}.`;
 
@@ -27,7 +27,8 @@ class Mixer {
     find(".mix-slots").append(...this.slots);
     this.directions = props.directions.map((name, i) => this.makeDirection(name, (shifts, value) => shifts.with(i, value)));
     this.truncation = this.makeTruncation();
-    this.pictures = new Map(); // key of a face -> its thumbnail
+    this.pictures = new Map(props.gallery.map(({ seed, picture }) => [seed, picture])); // key of a face -> its thumbnail
+    this.showGallery();
     this.selected = 0;
     this.waiting = []; // when a slider moved, for each move that no picture has answered yet
     this.forget();
@@ -49,7 +50,7 @@ class Mixer {
   // --- What is mixed ---
 
   fresh() {
-    const faces = props.gallery.slice(0, 3).map((seed) => ({ seed }));
+    const faces = props.gallery.slice(0, 3).map(({ seed }) => ({ seed }));
     return { faces, weights: faces.map(() => 0.5), shifts: props.directions.map(() => 0), truncation: 1 };
   }
 
@@ -76,6 +77,7 @@ class Mixer {
     this.state = this.steps[at];
     remember(JSON.stringify(this.state));
     this.selected = Math.min(this.selected, this.state.faces.length - 1);
+    if (this.state.faces !== this.sheetFaces) find(".mix-sheet").hidden = true; // it shows blends of other faces
     this.show();
     this.follow.changed();
   }
@@ -140,18 +142,16 @@ class Mixer {
   }
 
   async fetchPictures() {
-    const wanted = [...this.recipe().faces, ...props.gallery.map((seed) => ({ seed }))];
-    const missing = wanted.filter((face) => !this.pictures.has(key(face)));
+    const missing = this.recipe().faces.filter((face) => !this.pictures.has(key(face)));
     if (!missing.length) return;
     const { pictures } = await ask("faces", { faces: missing });
     missing.forEach((face, i) => this.pictures.set(key(face), pictures[i]));
     this.show();
-    if (!find(".mix-gallery img")) this.showGallery();
   }
 
   showGallery() {
-    for (const seed of props.gallery) {
-      thumbnail(".mix-gallery", this.pictures.get(seed), `Seed ${seed}`, () => this.setFace(this.selected, { seed }));
+    for (const { seed, picture } of props.gallery) {
+      thumbnail(".mix-gallery", picture, `Seed ${seed}`, () => this.setFace(this.selected, { seed }));
     }
   }
 
@@ -163,7 +163,7 @@ class Mixer {
       if (!slot.hidden) this.showSlot(slot, faces[i], this.state.weights[i], shares[i], i === this.selected);
     });
     button("add").disabled = faces.length === MOST;
-    element.classList.toggle("mix-fewest", faces.length === FEWEST);
+    element.classList.toggle("mix-fewest", faces.length <= FEWEST);
     shifts.forEach((shift, i) => this.showSlider(this.directions[i], shift, shift.toFixed(1)));
     this.showSlider(this.truncation, truncation, `${Math.round(100 * truncation)} %`);
     button("undo").disabled = this.at <= 0;
@@ -176,7 +176,7 @@ class Mixer {
     slot.querySelector(".mix-choose").setAttribute("aria-pressed", String(selected));
     original.hidden = !face.original;
     if (face.original) original.src = face.original;
-    seed.value = face.seed ?? "";
+    if (document.activeElement !== seed) seed.value = face.seed ?? "";
     seed.placeholder = face.latent ? "own" : "";
     this.showSlider(slot, weight, `${Math.round(100 * share)} %`);
   }
@@ -253,11 +253,14 @@ class Mixer {
   async takeOwn(file, i) {
     if (!file) return;
     say("Looking at your picture …");
+    const replaced = this.state.faces[i];
     try {
       const [picture, original] = await this.readOwn(file);
       const { latent, picture: face, hint } = await ask("encode", { picture });
       this.pictures.set(latent, face);
-      this.setFace(i, { latent, original }, hint);
+      const place = this.state.faces.indexOf(replaced); // it may have moved meanwhile
+      if (place < 0) throw new Error("The face that your picture was meant for has gone. Choose the picture again for another one.");
+      this.setFace(place, { latent, original }, hint);
     } catch (error) {
       this.tell(error.message, true);
     }
@@ -273,8 +276,10 @@ class Mixer {
     }
     const { width, height } = image;
     const shorter = Math.min(width, height);
-    const scale = Math.min(1, SENT[0] / shorter, SENT[1] / Math.max(width, height));
-    const sent = draw(image, 0, 0, width, height, Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale)));
+    // Only the square in the middle counts; of a panorama not much more is sent.
+    const [wide, high] = [width, height].map((side) => Math.min(side, LONGEST * shorter));
+    const scale = Math.min(1, SENT / shorter);
+    const sent = draw(image, (width - wide) / 2, (height - high) / 2, wide, high, Math.round(wide * scale), Math.round(high * scale));
     const original = draw(image, (width - shorter) / 2, (height - shorter) / 2, shorter, shorter, 96, 96);
     return [sent.toDataURL("image/png"), original.toDataURL("image/jpeg", 0.85)];
   }
@@ -282,14 +287,16 @@ class Mixer {
   // --- A hundred blends ---
 
   async showSheet() {
-    const state = this.state;
+    const faces = this.state.faces;
     button("sheet").disabled = true;
     try {
       const { picture, weights } = await ask("sheet", { ...this.recipe(), seed: random(LARGEST_SEED) });
       const image = find(".mix-sheet img");
       image.src = picture;
       await image.decode();
-      find(".mix-cells").replaceChildren(...weights.map((row, i) => this.makeCell(i, () => this.commit({ ...state, weights: row }))));
+      if (faces !== this.state.faces) throw new Error("The faces have changed meanwhile. Ask for the 100 blends again.");
+      this.sheetFaces = faces;
+      find(".mix-cells").replaceChildren(...weights.map((row, i) => this.makeCell(i, () => this.commit({ weights: row }))));
       this.open(".mix-sheet");
     } catch (error) {
       this.tell(error.message, true);
@@ -353,7 +360,7 @@ class Mixer {
   async copyLink() {
     const { faces, weights, shifts, truncation } = this.state;
     const mix = faces.flatMap(({ seed }, i) => (seed === undefined ? [] : [`${seed}:${round(weights[i])}`]));
-    if (!mix.length) return this.tell("A link holds seeds, and all of these faces are pictures of your own: they stay with you.", true);
+    if (mix.length < FEWEST) return this.tell("A link needs at least two faces from seeds: pictures of your own stay with you.", true);
     const moved = shifts.some(Boolean) ? `&shifts=${shifts.map(round).join(",")}` : "";
     const character = truncation < 1 ? `&character=${round(truncation)}` : "";
     const url = `${location.origin}${location.pathname}?mix=${mix.join(",")}${moved}${character}`;
@@ -380,7 +387,7 @@ class Mixer {
       truncation: number(query.get("character") ?? "1", 0, 1),
     };
     const whole = faces.every((part) => part.length === 2) && state.faces.every(({ seed }) => Number.isInteger(seed));
-    if (!whole || faces.length > MOST || shifts.length > props.directions.length) throw new Error("damaged");
+    if (!whole || faces.length < FEWEST || faces.length > MOST || shifts.length > props.directions.length) throw new Error("damaged");
     return state;
   }
 
@@ -431,8 +438,12 @@ class Mixer {
 
   // As it was before a reload, if that fits this model.
   before() {
-    const state = JSON.parse(remembered() || "null");
-    return state?.shifts.length === props.directions.length ? state : null;
+    try {
+      const state = JSON.parse(remembered());
+      return state.faces.length === state.weights.length && state.shifts.length === props.directions.length ? state : null;
+    } catch {
+      return null;
+    }
   }
 
   // From a link, or as it was before a reload, or fresh.
@@ -457,6 +468,8 @@ function draw(image, left, top, wide, high, width, height) {
   const canvas = Object.assign(document.createElement("canvas"), { width, height });
   const context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
+  context.fillStyle = "white"; // under what is transparent, as on the server
+  context.fillRect(0, 0, width, height);
   context.drawImage(image, left, top, wide, high, 0, 0, width, height);
   return canvas;
 }

@@ -1,8 +1,6 @@
-// A photo under the classes that were found in it.
+// A photo under the classes that were found in it. live.js stands before this.
 //
-// Gradio runs this once, with
-//   element  the view's own DOM        props.value  what app.SegmentView.postprocess gives, or null
-//   watch    tells when Python has set the value
+// props.value: what app.SegmentView.postprocess gives, or null. props.chooser: where a photo can be uploaded.
 //
 // The browser decodes the class map once; colours, outlines, names under the pointer and classes that are switched off
 // are then its own business, and need no answer from the server.
@@ -20,12 +18,14 @@ class Segments {
   async load(value) {
     this.value = value;
     this.labels = null;
-    element.classList.toggle("seg-loaded", Boolean(value));
     this.find("legend").replaceChildren();
-    this.say("");
-    if (!value) return;
-    const [photo, map] = await Promise.all([value.photo, value.map].map(decode));
+    this.leave();
+    say("");
+    const pictures = value && (await Promise.all([value.photo, value.map].map(decode)).catch(() => null));
     if (this.value !== value) return; // another photo came in the meantime
+    element.classList.toggle("seg-loaded", Boolean(pictures));
+    if (!pictures) return value && say("This browser cannot show a photo of this size. Scale it down and try again.", true);
+    const [photo, map] = pictures;
     this.find("photo").src = value.photo;
     this.find("photo").alt = describe(value.classes);
     this.find("painted").src = value.painted;
@@ -36,7 +36,7 @@ class Segments {
     this.hidden = new Set([value.background]); // what is no class keeps its own colours, until it is switched on
     this.showLegend();
     this.paint();
-    this.say(describe(value.classes));
+    say(describe(value.classes));
   }
 
   // --- The picture ---
@@ -103,7 +103,7 @@ class Segments {
     const x = Math.floor(share[0] * this.width);
     const label = this.labels[Math.floor(share[1] * this.height) * this.width + x];
     const name = this.find("name");
-    name.textContent = this.value.classes.find((one) => one.number === label).name;
+    name.textContent = this.value.classes.find((one) => one.number === label)?.name ?? "";
     name.style.left = `${share[0] * 100}%`;
     name.style.top = `${share[1] * 100}%`;
     name.classList.toggle("seg-left", share[0] > 0.6);
@@ -143,13 +143,20 @@ class Segments {
 
   act(action) {
     if (action === "outline" || action === "painted") return this.toggle(action);
-    if (!this.labels) return this.say("Choose a photo first.");
+    if (!this.labels) return say("Choose a photo first.");
     if (action === "save-mask") save(this.value.map, `${this.value.name}_classes.png`);
     else save(this.overlay(), `${this.value.name}_overlay.png`);
   }
 
-  say(message) {
-    element.querySelector(".pad-status").textContent = message;
+  // A picture on the clipboard is given to the upload beside this view, as if it had been chosen there.
+  pasted(event) {
+    const [file] = event.clipboardData.files;
+    if (!file || !element.offsetParent) return;
+    const files = new DataTransfer();
+    files.items.add(file);
+    const input = document.querySelector(props.chooser);
+    input.files = files.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
   }
 
   listen() {
@@ -166,6 +173,11 @@ class Segments {
     follow();
     element.classList.add("seg-with-outline");
     watch("value", () => this.load(props.value));
+    const onPaste = (event) => {
+      if (element.isConnected) this.pasted(event);
+      else document.removeEventListener("paste", onPaste);
+    };
+    document.addEventListener("paste", onPaste);
   }
 }
 
@@ -200,13 +212,6 @@ function describe(classes) {
   const things = classes.filter(({ name }) => name !== "background");
   if (!things.length) return "Nothing that this model knows: all of it is background.";
   return `In this photo: ${things.map(({ name, share }) => `${name} ${percent(share)}`).join(", ")}.`;
-}
-
-function save(url, name) {
-  const link = document.createElement("a");
-  link.href = url;
-  link.download = name;
-  link.click();
 }
 
 new Segments();

@@ -21,6 +21,7 @@ MAX_PIXELS = 50_000_000  # a 50-megapixel photo; more is a mistake or an attack
 MAX_CANVAS_PIXELS = 2048 * 2048
 MAX_DATA_URL = 4_000_000  # characters; a 1024x1024 canvas of noise stays below
 
+ORIENTATION = 0x0112  # in EXIF: how a photo must be turned; 1 is upright
 DATA_URL = re.compile(r"data:image/(png|jpeg|webp);base64,", re.ASCII)
 PHOTO_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
@@ -77,7 +78,8 @@ def check_size(picture: Image.Image, max_pixels: int = MAX_PIXELS) -> None:
 def to_rgb(picture: Image.Image) -> Image.Image:
     """Any PIL picture as upright RGB: EXIF rotation applied, transparency on white, 16 bits scaled to 8."""
     check_size(picture)
-    picture = ImageOps.exif_transpose(picture)
+    if picture.getexif().get(ORIENTATION, 1) != 1:
+        picture = ImageOps.exif_transpose(picture)
     if picture.mode == "RGB":
         return picture
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):

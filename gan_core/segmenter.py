@@ -124,7 +124,8 @@ class Segmenter:
 
 def class_shares(labels: np.ndarray) -> dict[int, float]:
     """Class -> its share of the picture, of the classes in it, the largest first. labels: uint8 `(H, W)`."""
-    counts = np.bincount(labels.ravel())
+    # np.bincount would first make eight bytes of each pixel.
+    counts = cv2.calcHist([labels], [0], None, [256], [0, 256])[:, 0]
     return {int(number): float(counts[number] / labels.size) for number in np.argsort(-counts) if counts[number]}
 
 

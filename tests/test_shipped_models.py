@@ -96,6 +96,11 @@ def test_photos_show_what_they_show(segmenter, file, name, share):
     assert (segmenter.segment(photo, thorough=True) == VOC.names.index(name)).mean() > share
 
 
+def test_a_photo_of_something_else_is_background(segmenter):
+    photo = open_picture(Path("assets/examples/segmentation/3_rocket.jpg"))
+    assert (segmenter.segment(photo, thorough=True) == 0).mean() > 0.9
+
+
 def nothing_known() -> dict[str, Image.Image]:
     across, down = np.meshgrid(np.arange(320), np.arange(240))
     shifted = across + 20 * (down // 24 % 2)

@@ -213,6 +213,7 @@ def test_a_link_opens_the_same_mix(mix, mix_url):
     [
         "?mix=",
         "?mix=hello",
+        "?mix=5:1",
         "?mix=1:1,2",
         "?mix=1.5:1,2:1",
         "?mix=-1:1,2:1",
@@ -247,6 +248,44 @@ def test_an_own_picture_is_mixed_with_a_hint_if_it_is_no_face(pen, mixer, tmp_pa
     assert pen.board.locator(".mix-original").nth(1).is_visible()
     pen.click("undo")
     assert seeds(pen) == [1, 2, 3] and not pen.board.locator(".mix-original").nth(1).is_visible()
+
+
+def test_an_own_picture_finds_its_face_though_that_has_moved_meanwhile(pen, portrait, tmp_path):
+    portrait(1, 300).save(tmp_path / "me.jpg")
+    answers = []
+
+    def hold(route):
+        if "encode" in route.request.post_data:
+            answers.append(route)
+        else:
+            route.continue_()
+
+    pen.page.route(re.compile("component_server"), hold)
+
+    def choose_and_remove(number: int) -> None:
+        choose_own(pen, tmp_path / "me.jpg", 3)
+        message(pen, "Looking at your picture")
+        pen.board.get_by_role("button", name="Take this face out").nth(number - 1).click()
+        answers.pop().continue_()
+
+    choose_and_remove(1)
+    pen.board.locator(".mix-original").nth(1).wait_for()
+    assert seeds(pen) == [2, None]
+    pen.click("undo")
+    pen.click("undo")
+    choose_and_remove(3)
+    message(pen, "has gone")
+    assert seeds(pen) == [1, 2]
+
+
+def test_blends_of_faces_that_are_no_longer_there_are_put_away(pen):
+    pen.board.locator("[data-action=sheet]").first.click()
+    sheet = pen.board.locator(".mix-sheet")
+    sheet.wait_for()
+    slide(pen, weight(pen, 1), 0.5, 1)
+    assert sheet.is_visible()
+    pen.board.get_by_role("button", name="Another seed").first.click()
+    assert not sheet.is_visible()
 
 
 def test_an_own_picture_survives_a_reload_and_stays_out_of_links(mix, mixer, portrait, tmp_path):

@@ -169,6 +169,36 @@ def test_a_photo_from_the_strip_is_looked_at(visit):
     assert read_data_url(shown(page)).size == Image.open(ASTRONAUT).size
 
 
+def test_a_photo_is_pasted(visit):
+    page = visit("segmentation")
+    before = shown(page)
+    page.evaluate(
+        """async (photo) => {
+            const data = new DataTransfer();
+            const content = await (await fetch(`data:image/jpeg;base64,${photo}`)).blob();
+            data.items.add(new File([content], "pasted.jpg", {type: "image/jpeg"}));
+            document.dispatchEvent(new ClipboardEvent("paste", {clipboardData: data, bubbles: true}));
+        }""",
+        base64.b64encode(ASTRONAUT.read_bytes()).decode(),
+    )
+    wait_for_another(page, before)
+    assert read_data_url(shown(page)).size == Image.open(ASTRONAUT).size
+
+
+def test_a_photo_of_twelve_megapixels_is_shown_smaller_and_its_map_is_whole(visit, tmp_path):
+    large = tmp_path / "large.jpg"
+    Image.open(ASTRONAUT).resize((4000, 3000)).save(large, quality=90)
+    page = visit("segmentation")
+    upload(page, large)
+    assert read_data_url(shown(page)).size == (1600, 1200)
+    saved_map = saved(page, "Save the class map")
+    assert saved_map.size == (4000, 3000)
+    colours = fill(page)
+    assert colours.shape == (1200, 1600, 4)
+    person = np.asarray(saved_map.resize((1600, 1200), Image.Resampling.NEAREST)) == VOC.names.index("person")
+    assert colours[person, 3].mean() > 250
+
+
 def test_it_fits_a_phone(visit):
     page = visit("segmentation", width=390, height=844, has_touch=True, is_mobile=True)
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
