@@ -69,6 +69,19 @@ def save(path: str | Path, task: str, networks: dict[str, nn.Module], facts: dic
         "configs": json.dumps({name: asdict(network.config) for name, network in networks.items()}),
         "facts": json.dumps(facts or {}),
     }
+    write(path, weights, metadata)
+
+
+def add_facts(path: str | Path, **facts) -> None:
+    """Adds to what a checkpoint says about itself; its weights stay as they are. Raises CheckpointError as `load`."""
+    known = load(path).facts
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() | {"facts": json.dumps(known | facts)}
+        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, the file is no dict
+    write(Path(path), weights, metadata)
+
+
+def write(path: Path, weights: dict[str, Tensor], metadata: dict[str, str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     save_file(weights, partial, metadata)

@@ -9,11 +9,15 @@ import torch
 from torch import Tensor, nn
 
 
-def mix(latents: Tensor, weights: Tensor) -> Tensor:
+def mix(latents: Tensor, weights: Tensor, mean: Tensor | None = None) -> Tensor:
     """The weighted mean: latents `(K, D)`, weights `(..., K)` -> `(..., D)`.
 
     Only the proportions of the weights count: they are scaled to sum to 1. All zero, as sliders may be, means
     equal shares. Raises ValueError for weights that are negative, infinite or not K.
+
+    mean: `(D,)`, of all latents. If given, the mix is moved out to where the mixed latents are: as far from the mean as
+    they are on average. Of latents that are drawn independently the weighted mean lies much closer to it than any of
+    them, where no picture has ever been encoded (White, arXiv 1609.04468, section 2.1).
     """
     weights = torch.as_tensor(weights, dtype=latents.dtype)
     if weights.shape[-1:] != latents.shape[:1]:
@@ -22,7 +26,14 @@ def mix(latents: Tensor, weights: Tensor) -> Tensor:
         raise ValueError(f"the weights are {weights.tolist()}; each must be a number from 0 up")
     largest = weights.amax(dim=-1, keepdim=True)
     weights = torch.where(largest > 0, weights / largest, torch.ones_like(weights))  # no overflow in the sum
-    return (weights / weights.sum(dim=-1, keepdim=True)) @ latents
+    weights = weights / weights.sum(dim=-1, keepdim=True)
+    if mean is None:
+        return weights @ latents
+    offsets = latents - mean
+    mixed = weights @ offsets  # (..., D)
+    growth = (weights @ offsets.norm(dim=-1)) / mixed.norm(dim=-1).clamp(min=1e-6)  # (...)
+    # Independent latents ask for sqrt(K) at most; opposite ones would ask for anything.
+    return mean + mixed * growth.clamp(max=len(latents) ** 0.5)[..., None]
 
 
 def interpolate(a: Tensor, b: Tensor, shares: Tensor, spherical: bool = True) -> Tensor:

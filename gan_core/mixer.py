@@ -106,7 +106,8 @@ class FaceMixer:
 
     def blend(self, z: np.ndarray, weights: Sequence[float] | np.ndarray) -> np.ndarray:
         """As `mix`, for the latent; weights `(S, K)` give S of them."""
-        return latent.mix(self._latents(z), torch.as_tensor(np.asarray(weights, dtype=np.float32))).numpy()
+        weights = torch.as_tensor(np.asarray(weights, dtype=np.float32))
+        return latent.mix(self._latents(z), weights, torch.from_numpy(self.mean)).numpy()
 
     def interpolate(self, a: np.ndarray, b: np.ndarray, steps: int, spherical: bool = True) -> list[Image.Image]:
         """The film from face a to face b, both included. Raises ValueError if steps is not in 2..MAX_FACES."""
@@ -126,7 +127,7 @@ class FaceMixer:
 
     def truncate(self, z: np.ndarray, truncation: float) -> np.ndarray:
         """Latents `(..., D)` pulled towards the mean face: from 0, the mean face itself, to 1, which leaves them."""
-        return self.mean + (z - self.mean) * np.float32(truncation)
+        return latent.truncate(torch.from_numpy(z), torch.from_numpy(self.mean), truncation).numpy()
 
     def _ready(self, network: nn.Module, dtype: torch.dtype) -> nn.Module:
         network = fold_norms(network).requires_grad_(False)

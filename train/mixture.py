@@ -1,8 +1,19 @@
-"""Fits a latent space to encoded pictures: principal directions, and a Gaussian mixture along them."""
+"""Fits a latent space to encoded pictures: principal directions, and a Gaussian mixture along them.
+
+    python -m train.mixture CHECKPOINT NAME [NAME ...]
+
+names the first directions, for the sliders of the Mix tab. `train.evaluate vaegan` shows what each changes, in
+directions.jpg.
+"""
+
+import argparse
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from gan_core import checkpoint
+from gan_core.checkpoint import CheckpointError
 from gan_core.latent import LatentSpace, LatentSpaceConfig, principal_directions
 
 LEAST_VARIANCE = 0.01  # of a cluster, against the whole data's; a cluster of one picture would have none
@@ -55,3 +66,21 @@ def spread_out(points: Tensor, count: int, rng: torch.Generator) -> Tensor:
         distances = distances.minimum((points - chosen[-1]).square().sum(dim=1))
         chosen.append(points[torch.multinomial(distances.clamp(min=1e-12), 1, generator=rng)[0]])
     return torch.stack(chosen)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="python -m train.mixture", description="Names the directions of a VAE-GAN."
+    )
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("names", nargs="+", metavar="NAME", help="of the first, the second ... direction")
+    options = parser.parse_args(arguments)
+    try:
+        checkpoint.load(options.checkpoint, "vaegan")
+        checkpoint.add_facts(options.checkpoint, direction_names=options.names)
+    except CheckpointError as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

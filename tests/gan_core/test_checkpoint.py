@@ -57,6 +57,15 @@ def test_the_weights_are_stored_in_half_the_bytes(saved):
     assert {value.dtype for value in load_file(saved).values()} == {torch.float16, torch.int64}
 
 
+def test_facts_can_be_added_and_the_weights_stay_bit_for_bit(saved):
+    before = load_file(saved)
+    checkpoint.add_facts(saved, names=["a", "b"])
+    after = load_file(saved)
+    assert checkpoint.load(saved).facts == {"steps": 7, "names": ["a", "b"]}
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) and before[key].dtype == after[key].dtype for key in before)
+
+
 def test_the_answer_survives_the_way_through_the_file(saved, generator):
     source = torch.randn(1, 1, 256, 256)
     with torch.inference_mode():

@@ -43,6 +43,25 @@ def test_each_latent_needs_a_weight():
         mix(LATENTS, torch.ones(3))
 
 
+def test_a_mix_lies_as_far_out_as_what_is_mixed():
+    mean = torch.full((6,), 0.5)
+    weights = torch.tensor([[1.0, 0, 0, 0], [0.5, 0.5, 0, 0], [0.1, 0.4, 0.2, 0.3]])
+    mixed, straight = mix(LATENTS, weights, mean) - mean, mix(LATENTS, weights) - mean
+    assert torch.allclose(mixed.norm(dim=1), weights @ (LATENTS - mean).norm(dim=1), rtol=1e-4)
+    assert torch.allclose(torch.cosine_similarity(mixed, straight), torch.ones(3), atol=1e-5)
+
+
+def test_a_mix_of_the_same_face_is_that_face():
+    same = LATENTS[:1].expand(3, 6)
+    assert torch.allclose(mix(same, torch.tensor([0.2, 0.5, 0.3]), torch.zeros(6)), LATENTS[0], atol=1e-5)
+
+
+def test_opposite_latents_mix_to_something_finite():
+    opposite = torch.stack([LATENTS[0], -LATENTS[0]])
+    mixed = mix(opposite, torch.tensor([1.0, 1.0]), torch.zeros(6))
+    assert mixed.isfinite().all() and mixed.norm() <= LATENTS[0].norm()
+
+
 # --- interpolate
 
 

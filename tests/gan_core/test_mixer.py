@@ -134,7 +134,12 @@ def test_a_mix_of_one_is_that_face_and_no_weights_are_equal_weights(mixer):
     z = mixer.sample(3, seed=1)
     assert difference(mixer.mix(z, [0, 2, 0]), mixer.decode(z[1])) == 0
     assert difference(mixer.mix(z, [0, 0, 0]), mixer.mix(z, [1, 1, 1])) == 0
-    assert np.allclose(mixer.blend(z, [[1, 1, 0], [0, 0, 3]]), [(z[0] + z[1]) / 2, z[2]], atol=1e-6)
+    between, alone = mixer.blend(z, [[1, 1, 0], [0, 0, 3]])
+    assert np.allclose(alone, z[2], atol=1e-5)
+    offsets = z - mixer.mean
+    out, straight = between - mixer.mean, (offsets[0] + offsets[1]) / 2
+    assert np.linalg.norm(out) == pytest.approx(np.linalg.norm(offsets[:2], axis=1).mean(), rel=1e-4)
+    assert np.allclose(out / np.linalg.norm(out), straight / np.linalg.norm(straight), atol=1e-5)
 
 
 def test_a_film_begins_and_ends_with_its_faces(mixer):

@@ -36,10 +36,10 @@ def request(**changes) -> dict:
 # --- following it
 
 
-def test_a_recipe_is_the_weighted_mean_of_its_faces(mixer):
-    a, b = mixer.sample(1, seed=1)[0], mixer.sample(1, seed=2)[0]
-    assert np.allclose(read_recipe(mixer, request()).blend(mixer), [(2 * a + b) / 3], atol=1e-5)
-    assert np.allclose(read_recipe(mixer, request(weights=[0, 0])).blend(mixer), [(a + b) / 2], atol=1e-5)
+def test_a_recipe_is_the_mix_of_its_faces(mixer):
+    faces = np.stack([mixer.sample(1, seed=seed)[0] for seed in (1, 2)])
+    assert np.allclose(read_recipe(mixer, request()).blend(mixer), mixer.blend(faces, [[2, 1]]), atol=1e-5)
+    assert np.allclose(read_recipe(mixer, request(weights=[0, 0])).blend(mixer), mixer.blend(faces, [[1, 1]]), atol=1e-5)
 
 
 def test_several_weights_give_several_blends_and_leave_those_of_the_recipe(mixer):

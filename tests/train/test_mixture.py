@@ -3,7 +3,8 @@ import torch
 
 from gan_core import checkpoint
 from gan_core.latent import LatentSpace, LatentSpaceConfig
-from train.mixture import fit_latent_space, fit_mixture
+from gan_core.mixer import FaceMixer
+from train.mixture import fit_latent_space, fit_mixture, main
 
 
 def planted(seed: int = 0) -> torch.Tensor:
@@ -63,3 +64,15 @@ def test_a_fit_survives_its_checkpoint(tmp_path):
     loaded = checkpoint.load(tmp_path / "x.safetensors").build("latents", LatentSpace, LatentSpaceConfig)
     for key, value in space.state_dict().items():
         assert torch.allclose(loaded.state_dict()[key], value, rtol=1e-3, atol=1e-3), key
+
+
+def test_directions_get_their_names(mixer_folder, tmp_path):
+    file = tmp_path / "vaegan.safetensors"
+    file.write_bytes((mixer_folder / "vaegan.safetensors").read_bytes())
+    main([str(file), "Hair", "Smile"])
+    assert FaceMixer.from_checkpoint(file).direction_names == ("Hair", "Smile")
+
+
+def test_directions_of_what_is_no_vae_gan_are_not_named(tmp_path):
+    with pytest.raises(SystemExit, match="no checkpoint at"):
+        main([str(tmp_path / "vaegan.safetensors"), "Hair"])
