@@ -19,7 +19,10 @@ def app_url():
 
 @pytest.fixture(scope="package")
 def mix_url(mixer_folder):
-    with serving(create_demo(mixer_folder)) as url:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.GALLERY", list(range(1, 25)))
+        demo = create_demo(mixer_folder)
+    with serving(demo) as url:
         yield url
 
 
