@@ -78,7 +78,8 @@ def check_size(picture: Image.Image, max_pixels: int = MAX_PIXELS) -> None:
 def to_rgb(picture: Image.Image) -> Image.Image:
     """Any PIL picture as upright RGB: EXIF rotation applied, transparency on white, 16 bits scaled to 8."""
     check_size(picture)
-    if picture.getexif().get(ORIENTATION, 1) != 1:
+    # A picture fresh from a file becomes a plain one, without the file; what is plain and upright needs no copy.
+    if type(picture) is not Image.Image or picture.getexif().get(ORIENTATION, 1) != 1:
         picture = ImageOps.exif_transpose(picture)
     if picture.mode == "RGB":
         return picture
