@@ -1,5 +1,6 @@
 """Figures of generated pictures against real ones. Pictures of one call have one size."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -96,11 +97,18 @@ def sliced_wasserstein(generated: list[Image.Image], real: list[Image.Image], se
         places = [torch.randint(side - PATCH + 1, (PATCHES,), generator=rng) for side in levels[0].shape[-2:]]
         patches = [patches_at(level, *places) for level in levels]
         directions = F.normalize(torch.randn(patches[0].shape[1], PROJECTIONS, generator=rng), dim=0)
-        a, b = ((x @ directions).sort(dim=0).values for x in patches)  # (patches, projections)
-        count = min(len(a), len(b))
-        a, b = (x[torch.linspace(0, len(x) - 1, count).long()] for x in (a, b))
-        distances.append((a - b).abs().mean())
+        # A few projections at a time: all of them, of a thousand pictures, would fill gigabytes.
+        parts = [wasserstein(*(x @ part for x in patches)) for part in directions.split(16, dim=1)]
+        distances.append(torch.cat(parts).mean())
     return float(torch.stack(distances).mean() * 1000)
+
+
+def wasserstein(a: Tensor, b: Tensor) -> Tensor:
+    """Distance of the values `(N, K)` and `(M, K)` in each of K columns, `(K,)`."""
+    a, b = (torch.from_numpy(np.sort(x.T.contiguous().numpy())) for x in (a, b))  # ten times as fast as torch's
+    count = min(a.shape[1], b.shape[1])
+    a, b = (x[:, torch.linspace(0, x.shape[1] - 1, count).long()] for x in (a, b))
+    return (a - b).abs().mean(dim=1)
 
 
 def laplacian_pyramid(x: Tensor) -> list[Tensor]:

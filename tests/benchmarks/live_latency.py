@@ -61,7 +61,7 @@ def draw_in_browser(url: str, started: float, strokes: int) -> None:
         slide(pen, strokes)
         for action, finished in (("sheet", ".mix-sheet:not([hidden]) img[src]"), ("film", "video[src]")):
             begin = time.perf_counter()
-            pen.click(action)
+            pen.board.locator(f".pad-tools [data-action={action}]").first.click()
             pen.board.locator(finished).wait_for()
             print(f"  {action:39s} {time.perf_counter() - begin:.2f} s")
 
