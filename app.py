@@ -194,7 +194,8 @@ class MixBoard(gr.HTML):
         picture = read_data_url(url)
         latent = self.mixer.encode(picture)
         face = self.mixer.decode(latent)
-        return {"latent": write_latent(latent), "picture": thumbnail(face), "hint": doubt(picture, face)}
+        hint = doubt(picture, face, self.mixer.strangeness(latent))
+        return {"latent": write_latent(latent), "picture": thumbnail(face), "hint": hint}
 
     @explained
     async def sheet(self, request: dict) -> dict:

@@ -129,6 +129,15 @@ class FaceMixer:
         """Latents `(..., D)` pulled towards the mean face: from 0, the mean face itself, to 1, which leaves them."""
         return latent.truncate(torch.from_numpy(z), torch.from_numpy(self.mean), truncation).numpy()
 
+    def strangeness(self, z: np.ndarray) -> float:
+        """How far a latent `(D,)` lies from those of the training set; about 1 for one of them.
+
+        The root mean square of its standard deviations along the less important half of the principal directions:
+        those are hardly used by what the network knows, and much by what it does not.
+        """
+        weak = self.space.coordinates(self._latents(z)[0])[self.latent // 2 :]
+        return float(weak.square().mean().sqrt())
+
     def _ready(self, network: nn.Module, dtype: torch.dtype) -> nn.Module:
         network = fold_norms(network).requires_grad_(False)
         return network.to(self.device, dtype, memory_format=torch.channels_last)

@@ -16,7 +16,8 @@ MOST_FACES = 6
 DIRECTIONS = 8  # that have a slider
 LARGEST_SHIFT = 3.0  # standard deviations
 LARGEST_LATENT = 100.0  # no encoder comes near it
-LEAST_LIKENESS = 0.5  # a weak network gives held-out faces of its data set 0.5 to 0.8, photos mostly less than 0.4
+# Measured with the shipped model: 3 of 100 held-out drawn faces are doubted, 90 of 100 photos, and flat colours.
+LEAST_LIKENESS, LARGEST_STRANGENESS = 0.5, 1.53
 
 
 class RecipeError(ValueError):
@@ -123,12 +124,15 @@ def name_directions(mixer: FaceMixer) -> list[str]:
     return [*mixer.direction_names, *(f"Direction {i + 1}" for i in range(len(mixer.direction_names), count))][:count]
 
 
-def doubt(picture: Image.Image, face: Image.Image) -> str:
-    """Why a visitor may not find the own picture again in the face that came back from its latent, or ""."""
+def doubt(picture: Image.Image, face: Image.Image, strangeness: float) -> str:
+    """Why a visitor may not find the own picture again in the face that came back from its latent, or "".
+
+    strangeness: of the latent, see `FaceMixer.strangeness`.
+    """
     width, height = picture.size
     if min(width, height) < face.width / 3:
         return f"This picture has only {width}x{height} pixels: too few for a face. Use a larger one."
-    if likeness(picture, face) < LEAST_LIKENESS:
+    if likeness(picture, face) < LEAST_LIKENESS or strangeness > LARGEST_STRANGENESS:
         return (
             "This looks little like the faces this network knows, so it made the nearest one it could. "
             "A drawn face that fills a square works best."

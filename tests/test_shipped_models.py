@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from gan_core import Pix2PixPredictor, Segmenter
+from gan_core import FaceMixer, Pix2PixPredictor, Segmenter
 from gan_core.facades import WALL, WINDOW, random_facade
 from gan_core.faces import find_face
 from gan_core.image import open_picture
 from gan_core.palette import FACADES, VOC
+from gan_core.recipe import doubt
 from train.judge import load_judge, read_labels
-from train.metrics import as_batch
+from train.metrics import as_batch, compare
 
 CHECKPOINTS = Path("assets/checkpoints")
 DOODLES = sorted(Path("tests/data/doodles").glob("*.png"))
@@ -115,3 +116,40 @@ def nothing_known() -> dict[str, Image.Image]:
 @pytest.mark.parametrize("name", nothing_known())
 def test_a_picture_of_nothing_known_is_background(segmenter, name):
     assert (segmenter.segment(nothing_known()[name], thorough=True) == 0).mean() > 0.95
+
+
+@pytest.fixture(scope="module")
+def mixer():
+    return FaceMixer.from_checkpoint(CHECKPOINTS / "vaegan.safetensors")
+
+
+def test_a_drawn_face_comes_back_and_is_not_doubted(mixer):
+    faces = mixer.decode(mixer.sample(20, seed=1))
+    latents = [mixer.encode(face) for face in faces]
+    back = mixer.decode(np.stack(latents))
+    assert compare(back, faces)["ssim"] > 0.6
+    hints = [doubt(face, seen, mixer.strangeness(z)) for face, seen, z in zip(faces, back, latents)]
+    assert hints.count("") >= 18
+
+
+@pytest.mark.parametrize("name", ["1_cat.jpg", "2_astronaut.jpg", "3_rocket.jpg"])
+def test_a_photo_gets_a_hint(mixer, name):
+    photo = open_picture(f"assets/examples/segmentation/{name}")
+    latent = mixer.encode(photo)
+    assert "little like" in doubt(photo, mixer.decode(latent), mixer.strangeness(latent))
+
+
+@pytest.mark.parametrize("colour", ["black", "white", "#808080", "#8cb8f0"])
+def test_a_flat_picture_gets_a_hint(mixer, colour):
+    flat = Image.new("RGB", (300, 300), colour)
+    latent = mixer.encode(flat)
+    assert "little like" in doubt(flat, mixer.decode(latent), mixer.strangeness(latent))
+
+
+def test_blends_of_two_faces_are_faces_in_between(mixer):
+    """Each step looks more like the one end and less like the other, and stays as sharp as they are."""
+    film = mixer.interpolate(*mixer.sample(2, seed=73), steps=5)
+    to_first, to_last = ([compare([face], [end])["l1"] for face in film] for end in (film[0], film[-1]))
+    assert to_first == sorted(to_first)
+    assert to_last == sorted(to_last, reverse=True)
+    assert compare(film[1:-1], [film[0]] * 3)["sharpness_ratio"] > 0.6

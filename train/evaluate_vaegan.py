@@ -84,8 +84,11 @@ def blend_sheet(mixer: FaceMixer, latents: np.ndarray) -> Image.Image:
 
 
 def direction_sheet(mixer: FaceMixer, count: int = 8) -> Image.Image:
-    """A row for each of the first principal directions: the mean face, from -2 to 2 standard deviations along it."""
+    """A row for each of the first principal directions: a sample, from -2 to 2 standard deviations along it.
+
+    Not the mean face: nearly all faces lie far from it, so that no decoder has learnt to draw it well.
+    """
     shares = np.linspace(-2, 2, 9, dtype=np.float32)
     pushes = mixer.deviations[:count, None] * mixer.directions[:count]  # (count, D)
-    strips = mixer.mean + shares[None, :, None] * pushes[:, None]  # (count, 9, D)
+    strips = mixer.sample(seed=1) + shares[None, :, None] * pushes[:, None]  # (count, 9, D)
     return tile(mixer.decode(strips.reshape(-1, mixer.latent)), len(shares))

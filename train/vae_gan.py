@@ -18,6 +18,7 @@ from torch import Tensor
 
 from gan_core import checkpoint
 from gan_core.image import tile, to_pictures
+from gan_core.latent import mix
 from gan_core.losses import (
     discriminator_loss,
     feature_matching_loss,
@@ -129,14 +130,14 @@ PRESETS: dict[str, VAEGANConfig] = {
         bce_weight=0.0,
         ssim_weight=4.0,
         feature_weight=40.0,
-        kl_weight=0.1,
+        kl_weight=0.25,
         kl_ramp=0.1,
         free_bits=0.05,
         gan_start=0.2,
         gan_ramp=0.1,
         gate=0.9,
         judged=0.5,
-        ema=0.998,
+        ema=0.0,  # an average is blurred: sharpness ratio 0.73 instead of 0.77
         rotation_chance=0.5,
         reflect=True,
         stop=True,
@@ -265,13 +266,18 @@ class Training:
 
 
 def free_latents(latents: Tensor, count: int) -> Tensor:
-    """`(count, D)` latents of no picture: the first half from N(0, 1), the rest blends of three of the given."""
-    blends = count // 2
-    prior = torch.randn(count - blends, latents.shape[1], device=latents.device)
-    weights = torch.rand(blends, 3, device=latents.device)
-    chosen = torch.randint(len(latents), (blends, 3), device=latents.device)
-    weights = weights / weights.sum(dim=1, keepdim=True)
-    return torch.cat([prior, (weights[:, :, None] * latents[chosen]).sum(dim=1)])
+    """`(count, D)` latents of no picture, as people come to them: about a third each from N(0, 1), as blends of three
+    of the given `(N, D)`, and pulled towards their mean.
+    """
+    blends = pulled = count // 3
+    prior = torch.randn(count - blends - pulled, latents.shape[1], device=latents.device)
+    mean = latents.mean(dim=0)
+    three = torch.rand(blends, len(latents), device=latents.device).argsort(dim=1)[:, :3]  # (blends, 3)
+    weights = torch.zeros(blends, len(latents), device=latents.device)
+    weights = weights.scatter(1, three, torch.rand(three.shape, device=latents.device))
+    chosen = latents[torch.randint(len(latents), (pulled,), device=latents.device)]
+    shares = torch.rand(pulled, 1, device=latents.device)
+    return torch.cat([prior, mix(latents, weights, mean), mean + shares * (chosen - mean)])
 
 
 class Guards:

@@ -167,6 +167,14 @@ def test_a_push_is_counted_in_standard_deviations_and_truncation_in_shares(mixer
     assert np.allclose(mixer.truncate(z, 0.5) - mixer.mean, (z - mixer.mean) / 2, atol=1e-6)
 
 
+def test_what_lies_off_the_important_directions_is_strange(mixer):
+    assert mixer.strangeness(mixer.mean) == 0
+    assert mixer.strangeness(mixer.push(mixer.mean, [3, 3])) == pytest.approx(0, abs=1e-3)
+    assert mixer.strangeness(mixer.push(mixer.mean, [0, 0, 0, 0, 2, -2, 2, -2])) == pytest.approx(2, abs=1e-3)
+    samples = [mixer.strangeness(z) for z in mixer.sample(100)]
+    assert np.mean(samples) == pytest.approx(1, abs=0.2)
+
+
 def test_directions_have_the_names_that_the_checkpoint_knows(tmp_path, vae):
     file = tmp_path / "vaegan.safetensors"
     checkpoint.save(file, "vaegan", {"vae": vae}, {"direction_names": ["hair", "gaze"]})

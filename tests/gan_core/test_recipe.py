@@ -153,9 +153,10 @@ def test_what_comes_back_whole_is_like_it_and_what_does_not_is_not(portrait):
 
 def test_a_good_picture_is_not_doubted_and_another_gets_a_hint(portrait):
     face = portrait(0, 96)
-    assert doubt(portrait(0, 300), face) == ""
-    assert "1x1 pixels" in doubt(Image.new("RGB", (1, 1)), face)
-    assert "little like" in doubt(Image.effect_noise((300, 200), 80), face)
+    assert doubt(portrait(0, 300), face, 1.0) == ""
+    assert "1x1 pixels" in doubt(Image.new("RGB", (1, 1)), face, 1.0)
+    assert "little like" in doubt(Image.effect_noise((300, 200), 80), face, 1.0)
+    assert "little like" in doubt(portrait(0, 300), face, 2.0)
     wide = Image.new("RGB", (200, 96))
     wide.paste(face, (52, 0))
-    assert "square in the middle" in doubt(wide, face)
+    assert "square in the middle" in doubt(wide, face, 1.0)

@@ -172,12 +172,19 @@ def test_schedules_rise_where_the_recipe_says(config):
     assert training.progress(0.0, 0.0) == 1.0
 
 
-def test_free_latents_are_half_prior_and_half_blends():
-    latents = torch.tensor([[5.0, 0.0], [0.0, 5.0], [5.0, 5.0]])
-    free = free_latents(latents, 2001)
-    assert free.shape == (2001, 2)
-    assert free[:1001].mean(dim=0).tolist() == pytest.approx([0, 0], abs=0.15)
-    assert (free[1001:] >= -1e-5).all() and (free[1001:] <= 5 + 1e-5).all() and free[1001:].mean() > 2
+def test_free_latents_are_a_third_each_prior_blends_and_pulled_to_the_mean():
+    torch.manual_seed(0)
+    latents = torch.tensor([[5.0, 0.0], [0.0, 5.0], [-5.0, 0.0], [0.0, -5.0]])
+    free = free_latents(latents, 3000)
+    assert free.shape == (3000, 2)
+    prior, blends, pulled = free.split(1000)
+    assert prior.mean(dim=0).tolist() == pytest.approx([0, 0], abs=0.15)
+    assert prior.std() == pytest.approx(1, abs=0.1)
+    assert 4 < blends.norm(dim=1).median() < 5.1  # about as long as what is mixed; a straight mean has 2.5
+    assert (blends.abs().min(dim=1).values > 0.5).float().mean() > 0.5  # and in between
+    assert (pulled.abs().min(dim=1).values < 1e-5).all()  # on the way from one of them to the mean
+    assert pulled.norm(dim=1).mean() == pytest.approx(2.5, abs=0.2)
+    assert pulled.norm(dim=1).max() <= 5
     assert free_latents(latents, 1).shape == (1, 2)
 
 
