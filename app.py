@@ -10,7 +10,7 @@ import base64
 import functools
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from string import Template
 
@@ -24,11 +24,13 @@ from gan_core.batching import Batcher, BusyError
 from gan_core.checkpoint import CheckpointError
 from gan_core.facades import random_facade, read_pair
 from gan_core.faces import crop_face
-from gan_core.film import to_gif, to_mp4
+from gan_core.film import make_films
 from gan_core.image import PictureError, open_picture, read_data_url, tile, to_data_url
 from gan_core.lineart import draw_lines, is_drawing, normalise_drawing, random_doodle
 from gan_core.palette import FACADES, VOC
 from gan_core.recipe import (
+    LARGEST_SHIFT,
+    MAX_SEED,
     MOST_FACES,
     Recipe,
     RecipeError,
@@ -58,6 +60,22 @@ PRIVATE = {"api_visibility": "private"}
 LIVE = {"show_progress": "hidden", "trigger_mode": "always_last", **PRIVATE}
 
 logger = logging.getLogger(__name__)
+
+
+def explained(function: Callable[..., Awaitable[dict]]) -> Callable[..., Awaitable[dict]]:
+    """A server function of a board, called by its page; errors become a sentence for the visitor."""
+
+    @functools.wraps(function)
+    async def answer(self, request=None) -> dict:
+        try:
+            return await function(self, request if isinstance(request, dict) else {})
+        except (PictureError, RecipeError, BusyError, CheckpointError) as error:
+            return {"error": str(error)}
+        except Exception:
+            logger.exception("%s could not answer", function.__qualname__)
+            return {"error": "Something went wrong here. Undo the last change, or reload the page."}
+
+    return server(answer)
 
 
 class LiveBoard(gr.HTML):
@@ -92,58 +110,31 @@ class LiveBoard(gr.HTML):
         reference = reference and to_data_url(reference, "JPEG", quality=92)
         return {"drawing": to_data_url(drawing, "PNG"), "reference": reference}
 
-    @server
+    @explained
     async def redraw(self, request: dict) -> dict:
-        """Called by the page during each stroke. request: `drawing` as data URL, `realism` if the map is wanted."""
-        try:
-            drawing = read_data_url(request.get("drawing") if isinstance(request, dict) else None)
-            picture = await self.predict(drawing)
-            answer = {"picture": to_data_url(picture, "JPEG", quality=92)}
-            if request.get("realism"):
-                realism = await asyncio.to_thread(self.predictor.realism, drawing, picture)
-                answer["realism"] = to_data_url(heat_map(realism), "PNG")
-            return answer
-        except (PictureError, BusyError, CheckpointError) as error:
-            return {"error": str(error)}
-        except Exception:
-            logger.exception("A drawing could not be turned into a picture")
-            return {"error": "Something went wrong here. Draw on, or clear the paper and begin again."}
+        """During each stroke. request: `drawing` as data URL, `realism` if the map is wanted."""
+        drawing = read_data_url(request.get("drawing"))
+        picture = await self.predict(drawing)
+        answer = {"picture": to_data_url(picture, "JPEG", quality=92)}
+        if request.get("realism"):
+            realism = await asyncio.to_thread(self.predictor.realism, drawing, picture)
+            answer["realism"] = to_data_url(heat_map(realism), "PNG")
+        return answer
 
-    @server
-    def variants(self, request: dict) -> dict:
-        """Called by the page: four answers to one drawing. request: `drawing` as data URL, `seed`."""
-        try:
-            drawing = read_data_url(request.get("drawing") if isinstance(request, dict) else None)
-            pictures = self.predictor.predict_variants(drawing, 4, seed=int(request.get("seed", 0)))
-            return {"pictures": [to_data_url(picture, "JPEG", quality=92) for picture in pictures]}
-        except PictureError as error:
-            return {"error": str(error)}
-        except (TypeError, ValueError, OverflowError):
-            return {"error": "The seed must be a whole number. Reload the page."}
+    @explained
+    async def variants(self, request: dict) -> dict:
+        """Four answers to one drawing. request: `drawing` as data URL, `seed`."""
+        drawing, seed = read_data_url(request.get("drawing")), read_seed(request.get("seed", 0))
+        pictures = await asyncio.to_thread(self.predictor.predict_variants, drawing, 4, seed=seed)
+        return {"pictures": [to_data_url(picture, "JPEG", quality=92) for picture in pictures]}
 
     @server
     def examples(self, request=None) -> list[dict]:
-        """Called by the page once: drawings to start from."""
+        """Drawings to start from."""
         files = sorted(self.example_folder.glob("*.png"))
         return [
             {"name": file.stem.replace("_", " "), "drawing": to_data_url(open_picture(file), "PNG")} for file in files
         ]
-
-
-def explained(function: Callable[..., Awaitable[dict]]) -> Callable[..., Awaitable[dict]]:
-    """A server function of MixBoard, whose errors become a sentence for the visitor."""
-
-    @functools.wraps(function)
-    async def answer(self, request=None) -> dict:
-        try:
-            return await function(self, request if isinstance(request, dict) else {})
-        except (PictureError, RecipeError, BusyError) as error:
-            return {"error": str(error)}
-        except Exception:
-            logger.exception("A mix could not be turned into a picture")
-            return {"error": "Something went wrong here. Undo the last change, or reload the page."}
-
-    return server(answer)
 
 
 class MixBoard(gr.HTML):
@@ -158,7 +149,7 @@ class MixBoard(gr.HTML):
         self.work = Batcher(lambda jobs: [job() for job in jobs], largest=1, waiting=32)
         # A film takes seconds: in a queue of its own nobody else waits for it.
         self.filming = Batcher(lambda jobs: [job() for job in jobs], largest=1, waiting=8)
-        self.frames_done: dict[str, int] = {}  # of the films that are being made
+        self.film_shares: dict[str, float] = {}  # what is done of the films that are being made
         super().__init__(
             html_template=(ASSETS / "mixer.html").read_text(),
             js_on_load="".join((ASSETS / f"{name}.js").read_text() for name in ("live", "mixer")),
@@ -166,6 +157,7 @@ class MixBoard(gr.HTML):
             storage="board-vaegan",
             source="mix",
             directions=name_directions(mixer),
+            limits={"faces": MOST_FACES, "seed": MAX_SEED, "shift": LARGEST_SHIFT, "frames": FRAMES},
             gallery=[
                 {"seed": seed, "picture": thumbnail(mixer.decode(read_face(mixer, {"seed": seed})))} for seed in GALLERY
             ],
@@ -174,20 +166,20 @@ class MixBoard(gr.HTML):
 
     @explained
     async def blend(self, request: dict) -> dict:
-        """Called by the page while a slider moves. request: see `gan_core.recipe.read_recipe`."""
+        """While a slider moves. request: see `gan_core.recipe.read_recipe`."""
         (latent,) = read_recipe(self.mixer, request).blend(self.mixer)
         return {"picture": to_data_url(await self.decode(latent), "PNG")}
 
     @explained
     async def faces(self, request: dict) -> dict:
-        """Called by the page for its thumbnails. request: `faces`."""
+        """Thumbnails. request: `faces`."""
         latents = read_faces(self.mixer, request.get("faces"), MOST_FACES)
         pictures = await self.work(lambda: self.mixer.decode(latents))
         return {"pictures": [thumbnail(picture) for picture in pictures]}
 
     @explained
     async def encode(self, request: dict) -> dict:
-        """Called by the page with a visitor's own `picture` as data URL: its latent, and what comes back from it."""
+        """A visitor's own `picture`, as data URL: its latent, and what comes back from it."""
         return await self.work(lambda: self.take_own(request.get("picture")))
 
     def take_own(self, url: str) -> dict:
@@ -199,7 +191,7 @@ class MixBoard(gr.HTML):
 
     @explained
     async def sheet(self, request: dict) -> dict:
-        """Called by the page: 100 blends with random weights as one picture of 10 x 10, by the `seed` of a request."""
+        """SHEET x SHEET blends with random weights as one picture, by the `seed` of a request."""
         recipe, seed = read_recipe(self.mixer, request), read_seed(request.get("seed"))
         return await self.work(lambda: self.make_sheet(recipe, seed))
 
@@ -210,27 +202,24 @@ class MixBoard(gr.HTML):
 
     @explained
     async def film(self, request: dict) -> dict:
-        """Called by the page: the film through the faces. request: a recipe, and a name for the `job`."""
+        """The film through the faces. request: a recipe, and a name for the `job`."""
         recipe, job = read_recipe(self.mixer, request), str(request.get("job"))[:64]
         return await self.filming(lambda: self.make_film(recipe, job))
 
     def make_film(self, recipe: Recipe, job: str) -> dict:
-        def counted(pictures: Iterable[Image.Image]) -> Iterator[Image.Image]:
-            for picture in pictures:
-                self.frames_done[job] = self.frames_done.get(job, 0) + 1
-                yield picture
+        def progress(share: float) -> None:
+            self.film_shares[job] = share
 
         try:
-            parts = np.split(recipe.loop(self.mixer, FRAMES), 12)
-            pictures = list(counted(picture for part in parts for picture in self.mixer.decode(part)))
-            return {"gif": to_base64(to_gif(pictures)), "mp4": to_base64(to_mp4(counted(pictures)))}
+            films = make_films(self.mixer, recipe.loop(self.mixer, FRAMES), progress)
+            return {name: to_base64(film) for name, film in films.items()}
         finally:
-            self.frames_done.pop(job, None)
+            self.film_shares.pop(job, None)
 
     @explained
     async def film_progress(self, request: dict) -> dict:
-        """Called by the page while it waits: the share of a `job` that is done, from 0 to 1."""
-        return {"done": self.frames_done.get(str(request.get("job"))[:64], 0) / (2 * FRAMES)}
+        """The share of the film called `job` that is done, from 0 to 1."""
+        return {"done": self.film_shares.get(str(request.get("job"))[:64], 0.0)}
 
 
 def thumbnail(face: Image.Image) -> str:

@@ -1,6 +1,7 @@
 // Faces with a weight each, and the face between them, which follows while a slider moves. live.js stands before this.
 //
 // props.gallery: [{seed, picture}], the faces to choose from; a mix starts with the first three. props.directions: names.
+// props.limits: most faces, largest seed and shift; frames of a film.
 //
 // What is mixed is one object that is never changed, only replaced; undo goes back to the one before:
 //   faces       [{seed}, or {latent, original} for a picture of one's own: what the server made of it, and itself]
@@ -8,12 +9,11 @@
 //   shifts      standard deviations along the first directions
 //   truncation  from 0, the average face, to 1
 
-const FEWEST = 2, MOST = 6; // faces
-const LARGEST_SEED = 2 ** 31 - 1;
-const LARGEST_SHIFT = 3;
+const { limits } = props;
+const FEWEST = 2; // faces
 const SENT = 288, LONGEST = 3; // of an own picture: its shorter side, at most; times its longer side may have
 const SAVED = 384;
-const SEED_HINT = `A seed is a whole number from 0 to ${LARGEST_SEED}.`;
+const SEED_HINT = `A seed is a whole number from 0 to ${limits.seed}.`;
 
 const key = (face) => face.latent ?? face.seed;
 const random = (below) => Math.floor(Math.random() * below);
@@ -23,7 +23,7 @@ const find = (selector) => element.querySelector(selector);
 class Mixer {
   constructor() {
     this.face = find(".pad-face");
-    this.slots = Array.from({ length: MOST }, (_, i) => this.makeSlot(i));
+    this.slots = Array.from({ length: limits.faces }, (_, i) => this.makeSlot(i));
     find(".mix-slots").append(...this.slots);
     this.directions = props.directions.map((name, i) => this.makeDirection(name, (shifts, value) => shifts.with(i, value)));
     this.truncation = this.makeTruncation();
@@ -162,7 +162,7 @@ class Mixer {
       slot.hidden = i >= faces.length;
       if (!slot.hidden) this.showSlot(slot, faces[i], this.state.weights[i], shares[i], i === this.selected);
     });
-    button("add").disabled = faces.length === MOST;
+    button("add").disabled = faces.length === limits.faces;
     element.classList.toggle("mix-fewest", faces.length <= FEWEST);
     shifts.forEach((shift, i) => this.showSlider(this.directions[i], shift, shift.toFixed(1)));
     this.showSlider(this.truncation, truncation, `${Math.round(100 * truncation)} %`);
@@ -193,6 +193,7 @@ class Mixer {
     const slot = find(".mix-slot-template").content.firstElementChild.cloneNode(true);
     const on = (selector, type, action) => slot.querySelector(selector).addEventListener(type, action);
     slot.ariaLabel = `Face ${i + 1}`;
+    slot.querySelector(".mix-seed").max = limits.seed;
     slot.querySelector(".mix-choose").ariaLabel = `Choose the place of face ${i + 1}`;
     slot.querySelector(".mix-weight").ariaLabel = `Weight of face ${i + 1}`;
     on(".mix-weight", "input", (event) => this.slide({ weights: this.state.weights.with(i, Number(event.target.value)) }, event));
@@ -230,6 +231,7 @@ class Mixer {
     const input = slider.querySelector("input");
     slider.querySelector("span").textContent = name;
     slider.title = name;
+    Object.assign(input, { min: -limits.shift, max: limits.shift });
     input.addEventListener("input", (event) => this.slide(change(Number(input.value)), event));
     input.addEventListener("change", () => this.commit());
     find(place).append(slider);
@@ -243,7 +245,7 @@ class Mixer {
 
   typeSeed(i, text) {
     const seed = Number(text);
-    if (text.trim() && Number.isInteger(seed) && seed >= 0 && seed <= LARGEST_SEED) return this.setFace(i, { seed });
+    if (text.trim() && Number.isInteger(seed) && seed >= 0 && seed <= limits.seed) return this.setFace(i, { seed });
     this.tell(SEED_HINT, true);
     this.show();
   }
@@ -290,7 +292,7 @@ class Mixer {
     const faces = this.state.faces;
     button("sheet").disabled = true;
     try {
-      const { picture, weights } = await ask("sheet", { ...this.recipe(), seed: random(LARGEST_SEED) });
+      const { picture, weights } = await ask("sheet", { ...this.recipe(), seed: random(limits.seed) });
       const image = find(".mix-sheet img");
       image.src = picture;
       await image.decode();
@@ -322,7 +324,7 @@ class Mixer {
     button("film").disabled = true;
     element.classList.add("mix-filming");
     find(".mix-film progress").value = 0;
-    find(".mix-film .mix-caption").textContent = "Making the film: 120 pictures, from face to face …";
+    find(".mix-film .mix-caption").textContent = `Making the film: ${limits.frames} pictures, from face to face …`;
     this.open(".mix-film");
     try {
       const { mp4, gif } = await ask("film", { ...this.recipe(), job });
@@ -381,13 +383,13 @@ class Mixer {
     const faces = text.split(",").map((part) => part.split(":"));
     const shifts = query.get("shifts")?.split(",") ?? [];
     const state = {
-      faces: faces.map(([seed]) => ({ seed: number(seed, 0, LARGEST_SEED) })),
+      faces: faces.map(([seed]) => ({ seed: number(seed, 0, limits.seed) })),
       weights: faces.map(([, weight]) => number(weight, 0, 1)),
-      shifts: props.directions.map((_, i) => number(shifts[i] ?? "0", -LARGEST_SHIFT, LARGEST_SHIFT)),
+      shifts: props.directions.map((_, i) => number(shifts[i] ?? "0", -limits.shift, limits.shift)),
       truncation: number(query.get("character") ?? "1", 0, 1),
     };
     const whole = faces.every((part) => part.length === 2) && state.faces.every(({ seed }) => Number.isInteger(seed));
-    if (!whole || faces.length < FEWEST || faces.length > MOST || shifts.length > props.directions.length) throw new Error("damaged");
+    if (!whole || faces.length < FEWEST || faces.length > limits.faces || shifts.length > props.directions.length) throw new Error("damaged");
     return state;
   }
 

@@ -27,7 +27,7 @@ class Batcher(Generic[Item, Answer]):
 
     async def __call__(self, item: Item) -> Answer:
         if len(self._requests) >= self.waiting:
-            raise BusyError("Too many people are drawing at this moment. Try again in a few seconds.")
+            raise BusyError("Too many people are here at this moment. Try again in a few seconds.")
         future = asyncio.get_running_loop().create_future()
         self._requests.append((item, future))
         if self._worker is None:

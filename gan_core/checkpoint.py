@@ -1,4 +1,4 @@
-"""One .safetensors file a model: weights in float16, and in its metadata all that is needed to rebuild it.
+"""One .safetensors file a model: weights in float16 where they fit, and in its metadata what it takes to rebuild it.
 
 Metadata of the file, all texts:
 
@@ -16,7 +16,6 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -56,9 +55,7 @@ def save(path: str | Path, task: str, networks: dict[str, nn.Module], facts: dic
     """Writes networks (each with a `config`) to one file; the file appears whole or not at all."""
     path = Path(path)
     weights = {
-        f"{name}.{key}": value.detach()
-        .to("cpu", torch.float16 if value.is_floating_point() else value.dtype)
-        .contiguous()
+        f"{name}.{key}": compact(value.detach().cpu()).contiguous()
         for name, network in networks.items()
         for key, value in network.state_dict().items()
     }
@@ -70,6 +67,14 @@ def save(path: str | Path, task: str, networks: dict[str, nn.Module], facts: dic
         "facts": json.dumps(facts or {}),
     }
     write(path, weights, metadata)
+
+
+def compact(value: Tensor) -> Tensor:
+    """In float16, unless something in it is too large for that, as variances can be."""
+    if not value.is_floating_point():
+        return value
+    half = value.half()
+    return half if half.isfinite().all() else value.float()
 
 
 def add_facts(path: str | Path, **facts) -> None:
@@ -115,6 +120,11 @@ def load(path: str | Path, task: str | None = None) -> Checkpoint:
         raise CheckpointError(f"the description inside {path} is damaged. Fetch the file again.") from error
     if task is not None and found != task:
         raise CheckpointError(f"{path} is a checkpoint for {found}, not for {task}. Put it under its own name.")
+    broken = [key for key, value in tensors.items() if not value.isfinite().all()]
+    if broken:
+        raise CheckpointError(
+            f"{path} has weights that are no numbers, in {broken[0]}. Fetch it again, or train it again."
+        )
     weights: dict[str, dict[str, Tensor]] = {name: {} for name in configs}
     for key, value in tensors.items():
         name, _, rest = key.partition(".")

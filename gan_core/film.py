@@ -1,15 +1,28 @@
 """Films from pictures: GIF for where everybody can paste it, MP4 (H.264) for where it shall be small and smooth."""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import av
+import numpy as np
 from PIL import Image
 
 from gan_core.image import tile
+from gan_core.mixer import FaceMixer
 
 FPS = 25  # a GIF counts in hundredths of a second: 4 for each picture
 GIF_SIDE, MP4_SIDE = 192, 384
+
+
+def make_films(mixer: FaceMixer, latents: np.ndarray, on_progress: Callable[[float], None]) -> dict[str, bytes]:
+    """The film of latents `(N, D)` as "gif" and "mp4". on_progress hears the share that is done, from 0 to 1."""
+    pictures = []
+    for part in np.array_split(latents, 12):
+        pictures += mixer.decode(part)
+        on_progress(len(pictures) / len(latents) / 2)
+    gif = to_gif(pictures)
+    on_progress(0.75)
+    return {"gif": gif, "mp4": to_mp4(pictures)}
 
 
 def to_gif(pictures: Sequence[Image.Image], side: int = GIF_SIDE) -> bytes:

@@ -230,6 +230,17 @@ def test_a_damaged_link_gives_a_hint_and_the_usual_faces(mix, query):
     assert seeds(pen) == [1, 2, 3]
 
 
+def hold(pen, name: str) -> list:
+    """Calls of this server function wait in the list for `pop().continue_()`."""
+    held = []
+
+    def on_route(route):
+        held.append(route) if f'"{name}"' in route.request.post_data else route.continue_()
+
+    pen.page.route(re.compile("component_server"), on_route)
+    return held
+
+
 def choose_own(pen, file, number: int = 1) -> None:
     with pen.page.expect_file_chooser() as chooser:
         pen.board.get_by_role("button", name="A picture of your own").nth(number - 1).click()
@@ -252,15 +263,7 @@ def test_an_own_picture_is_mixed_with_a_hint_if_it_is_no_face(pen, mixer, tmp_pa
 
 def test_an_own_picture_finds_its_face_though_that_has_moved_meanwhile(pen, portrait, tmp_path):
     portrait(1, 300).save(tmp_path / "me.jpg")
-    answers = []
-
-    def hold(route):
-        if "encode" in route.request.post_data:
-            answers.append(route)
-        else:
-            route.continue_()
-
-    pen.page.route(re.compile("component_server"), hold)
+    answers = hold(pen, "encode")
 
     def choose_and_remove(number: int) -> None:
         choose_own(pen, tmp_path / "me.jpg", 3)
@@ -315,15 +318,7 @@ def test_a_file_that_is_no_picture_is_explained_and_the_mix_stays(pen, tmp_path,
 
 
 def test_the_film_plays_and_can_be_saved_in_both_formats(pen):
-    asked = []  # held until the page has been looked at; a small model makes its film in no time
-
-    def hold(route):
-        if '"film"' in route.request.post_data:
-            asked.append(route)
-        else:
-            route.continue_()
-
-    pen.page.route(re.compile("component_server"), hold)
+    asked = hold(pen, "film")  # until the page has been looked at; a small model makes its film in no time
     pen.click("film")
     pen.board.locator(".mix-film progress").wait_for()
     assert pen.board.locator("[data-action=film]").is_disabled()

@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from gan_core import checkpoint
 from gan_core.checkpoint import FORMAT, VERSION, CheckpointError
@@ -55,6 +56,24 @@ def test_networks_come_back_as_they_were_saved(saved, generator, discriminator):
 
 def test_the_weights_are_stored_in_half_the_bytes(saved):
     assert {value.dtype for value in load_file(saved).values()} == {torch.float16, torch.int64}
+
+
+def test_what_is_too_large_for_half_the_bytes_keeps_its_value(tmp_path):
+    """Running variances of a deep network can pass 65,504, where float16 ends."""
+    norm = nn.BatchNorm2d(3)
+    norm.config = UNetConfig()
+    norm.running_var[1] = 90_953.2
+    checkpoint.save(tmp_path / "x.safetensors", "sketch2face", {"norm": norm})
+    assert checkpoint.load(tmp_path / "x.safetensors").weights["norm"]["running_var"].tolist() == [1, 90_953.203125, 1]
+    assert load_file(tmp_path / "x.safetensors")["norm.running_mean"].dtype == torch.float16
+
+
+@pytest.mark.parametrize("bad", [float("inf"), float("nan")])
+def test_weights_that_are_no_numbers_are_refused(rewrite, saved, bad):
+    name, weight = next((key, value) for key, value in load_file(saved).items() if value.is_floating_point())
+    rewrite(weights={name: torch.full_like(weight, bad)})
+    with pytest.raises(CheckpointError, match=r"no numbers.*train it again"):
+        checkpoint.load(saved)
 
 
 def test_facts_can_be_added_and_the_weights_stay_bit_for_bit(saved):

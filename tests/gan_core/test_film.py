@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_core.film import FPS, to_gif, to_mp4
+from gan_core import FaceMixer
+from gan_core.film import FPS, make_films, to_gif, to_mp4
 
 
 @pytest.fixture
@@ -43,3 +44,14 @@ def test_an_mp4_shows_the_pictures_in_their_order(pictures):
 
 def test_an_mp4_takes_its_pictures_as_they_come(pictures):
     assert to_mp4(iter(pictures)) == to_mp4(pictures)
+
+
+def test_both_films_of_a_mix_are_made_and_their_progress_told(mixer_folder):
+    mixer = FaceMixer.from_checkpoint(mixer_folder / "vaegan.safetensors")
+    shares = []
+    films = make_films(mixer, mixer.loop(mixer.sample(2), 30), shares.append)
+    with av.open(io.BytesIO(films["mp4"])) as film:
+        assert sum(1 for _ in film.decode(video=0)) == 30
+    assert Image.open(io.BytesIO(films["gif"])).n_frames > 1
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < 0.1 and 0.5 < shares[-1] < 1
