@@ -65,8 +65,8 @@ class VAEGANConfig:
     kl_ramp: share of the run over which the divergence's weight grows from 0 (Bowman et al., arXiv 1511.06349).
     gan_start, gan_ramp: share of the run at which the discriminator joins, and over which its weight grows from 0.
     gate: share of right verdicts above which the discriminator is not trained until the generator has caught up.
-    judged: pictures that the discriminator judges though they reconstruct nothing, for each picture of a batch. Half
-        come from the prior, half are blends of three of the batch, which is what the app shows.
+    judged: pictures that the discriminator judges though they reconstruct nothing, for each picture of a batch: see
+        free_latents.
     reflect: what rotation brings into the picture is its reflection; else black corners. rotation_chance: of a picture.
     patience: steps that a collapsed posterior, or a discriminator that has won, may last before it is reported;
         stop: and the run ended.
