@@ -1,6 +1,6 @@
 """All that is needed to run the models.
 
-Imports torch, numpy, PIL, cv2, av and safetensors; never gradio, train or app.
+Imports torch, numpy, PIL, cv2, av and safetensors, and the command line tqdm; never gradio, train or app.
 """
 
 from gan_core.mixer import FaceMixer

@@ -53,6 +53,8 @@ def open_picture(file, max_pixels: int = MAX_PIXELS, draft: int | None = 2048) -
         raise
     except FileNotFoundError as error:
         raise PictureError(f"{name} does not exist. Check the path.") from error
+    except PermissionError as error:
+        raise PictureError(f"{name} may not be read. Change its permissions, or use a copy.") from error
     except Image.DecompressionBombError as error:
         raise PictureError(f"{name} is too large. Scale it down to at most 50 megapixels.") from error
     except Image.UnidentifiedImageError as error:

@@ -52,7 +52,7 @@ def test_the_sources_are_found():
 @pytest.mark.parametrize("path", SOURCES["gan_core"], ids=lambda path: path.stem)
 def test_the_library_imports_only_what_it_promises(path):
     allowed = {"torch", "numpy", "PIL", "cv2", "av", "safetensors", "gan_core"} | set(sys.stdlib_module_names)
-    assert imported(path) <= allowed
+    assert imported(path) <= allowed | ({"tqdm"} if path.name == "__main__.py" else set())
 
 
 @pytest.mark.parametrize("path", SOURCES["train"], ids=lambda path: path.stem)

@@ -158,6 +158,15 @@ def test_a_missing_file_is_named(tmp_path):
         open_picture(tmp_path / "gone.png")
 
 
+def test_a_file_that_may_not_be_read_is_not_called_damaged(monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Image, "open", refuse)
+    with pytest.raises(PictureError, match=r"'secret\.png' may not be read. Change its permissions"):
+        open_picture("secret.png")
+
+
 def test_no_bytes_are_no_picture():
     with pytest.raises(PictureError, match="not a picture"):
         open_picture(b"")
