@@ -25,7 +25,7 @@ from gan_core.checkpoint import CheckpointError
 from gan_core.facades import random_facade, read_pair
 from gan_core.faces import crop_face
 from gan_core.film import make_films
-from gan_core.image import PictureError, open_picture, read_data_url, tile, to_data_url
+from gan_core.image import PictureError, open_picture, read_data_url, shrink, tile, to_data_url
 from gan_core.lineart import draw_lines, is_drawing, normalise_drawing, random_doodle
 from gan_core.palette import FACADES, VOC
 from gan_core.recipe import (
@@ -43,7 +43,7 @@ from gan_core.recipe import (
     read_seed,
     write_latent,
 )
-from gan_core.segmenter import class_shares, resize
+from gan_core.segmenter import class_shares
 from gan_core.tasks import TASKS, Task
 
 ROOT = Path(__file__).parent
@@ -174,7 +174,7 @@ class MixBoard(gr.HTML):
     async def faces(self, request: dict) -> dict:
         """Thumbnails. request: `faces`."""
         latents = read_faces(self.mixer, request.get("faces"), MOST_FACES)
-        pictures = await self.work(lambda: self.mixer.decode(latents))
+        pictures = await asyncio.gather(*map(self.decode, latents))
         return {"pictures": [thumbnail(picture) for picture in pictures]}
 
     @explained
@@ -264,11 +264,9 @@ class SegmentView(gr.HTML):
         if value is None:
             return None
         photo, labels, painted, name = value
-        scale = min(1.0, SHOWN_SIDE / max(photo.size))
-        shown = resize(photo, tuple(max(1, round(side * scale)) for side in photo.size))
         return {
             "name": name,
-            "photo": to_data_url(shown, "JPEG", quality=90),
+            "photo": to_data_url(shrink(photo, SHOWN_SIDE), "JPEG", quality=90),
             "map": to_data_url(VOC.to_indexed(labels), "PNG"),
             "painted": to_data_url(painted, "PNG"),
             "classes": [
@@ -360,15 +358,15 @@ def segment_tab(segmenter: Segmenter) -> None:
         return None, None
 
     examples = sorted((ASSETS / "examples" / "segmentation").glob("*.jpg"))
-    with gr.Row(elem_classes="seg-row"):
+    with gr.Row():
         with gr.Column(min_width=280):
             photo = PhotoFile(
                 value=examples[0],
-                sources=["upload", "webcam", "clipboard"],
+                sources=["upload", "webcam"],  # and what is pasted, see segments.js
                 label="Photo",
                 height=360,
                 buttons=[],
-                placeholder="Drop a photo here, or click to choose one",
+                placeholder="Drop or paste a photo here, or click to choose one",
                 elem_id="segment-photo",
             )
             gr.Examples([[path] for path in examples], photo, label="Photos to start with", **PRIVATE)
@@ -446,7 +444,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         allow_abbrev=False,
         prog="python app.py",
-        description="Draw a line, see a face; paint a facade, see the building; show a photo, see what is in it.",
+        description="Draw a line, see a face; paint a facade, see the building; show a photo; mix faces.",
     )
     parser.add_argument("--checkpoints", type=Path, default=ASSETS / "checkpoints", metavar="DIR")
     parser.add_argument("--host", default=None, help="default: only this computer; 0.0.0.0 for all")

@@ -25,11 +25,12 @@ class Mixer {
     this.face = find(".pad-face");
     this.slots = Array.from({ length: limits.faces }, (_, i) => this.makeSlot(i));
     find(".mix-slots").append(...this.slots);
-    this.directions = props.directions.map((name, i) => this.makeDirection(name, (shifts, value) => shifts.with(i, value)));
+    this.directions = props.directions.map((name, i) => this.makeDirection(name, i));
     this.truncation = this.makeTruncation();
     this.pictures = new Map(props.gallery.map(({ seed, picture }) => [seed, picture])); // key of a face -> its thumbnail
     this.showGallery();
     this.selected = 0;
+    this.successors = new WeakMap(); // face -> the picture of one's own that took its place
     this.waiting = []; // when a slider moved, for each move that no picture has answered yet
     this.forget();
     this.steps = [];
@@ -104,7 +105,9 @@ class Mixer {
 
   removeFace(i) {
     const { faces, weights } = this.state;
-    if (faces.length > FEWEST) this.commit({ faces: faces.toSpliced(i, 1), weights: weights.toSpliced(i, 1) });
+    if (faces.length <= FEWEST) return;
+    if (i < this.selected) this.selected -= 1; // the chosen face stays chosen
+    this.commit({ faces: faces.toSpliced(i, 1), weights: weights.toSpliced(i, 1) });
   }
 
   surprise() {
@@ -206,27 +209,22 @@ class Mixer {
       this.select(i);
       find(".mix-file").click();
     });
-    slot.addEventListener("dragover", (event) => event.preventDefault());
-    slot.addEventListener("drop", (event) => {
-      event.preventDefault();
-      this.takeOwn(event.dataTransfer.files[0], i);
-    });
     return slot;
   }
 
-  // set(shifts, value) -> the shifts after the slider has moved to value.
-  makeDirection(name, set) {
-    return this.makeSlider(name, (value) => ({ shifts: set(this.state.shifts, value) }), ".mix-directions");
+  makeDirection(name, i) {
+    return this.makeSlider(name, (value) => ({ shifts: this.state.shifts.with(i, value) }));
   }
 
   makeTruncation() {
-    const slider = this.makeSlider("Character", (truncation) => ({ truncation }), ".mix-directions");
+    const slider = this.makeSlider("Character", (truncation) => ({ truncation }));
     slider.title = "At 0 % it is the average face of all; at 100 % the blend as it is";
     Object.assign(slider.querySelector("input"), { min: 0, max: 1, step: 0.01 });
     return slider;
   }
 
-  makeSlider(name, change, place) {
+  // change(value) -> what of the state follows when the slider moves to value.
+  makeSlider(name, change) {
     const slider = find(".mix-direction-template").content.firstElementChild.cloneNode(true);
     const input = slider.querySelector("input");
     slider.querySelector("span").textContent = name;
@@ -234,7 +232,7 @@ class Mixer {
     Object.assign(input, { min: -limits.shift, max: limits.shift });
     input.addEventListener("input", (event) => this.slide(change(Number(input.value)), event));
     input.addEventListener("change", () => this.commit());
-    find(place).append(slider);
+    find(".mix-directions").append(slider);
     return slider;
   }
 
@@ -255,14 +253,17 @@ class Mixer {
   async takeOwn(file, i) {
     if (!file) return;
     say("Looking at your picture …");
-    const replaced = this.state.faces[i];
+    let replaced = this.state.faces[i];
     try {
       const [picture, original] = await this.readOwn(file);
       const { latent, picture: face, hint } = await ask("encode", { picture });
       this.pictures.set(latent, face);
+      while (this.successors.has(replaced)) replaced = this.successors.get(replaced); // of two pictures the later counts
       const place = this.state.faces.indexOf(replaced); // it may have moved meanwhile
       if (place < 0) throw new Error("The face that your picture was meant for has gone. Choose the picture again for another one.");
-      this.setFace(place, { latent, original }, hint);
+      const own = { latent, original };
+      this.successors.set(replaced, own);
+      this.setFace(place, own, hint);
     } catch (error) {
       this.tell(error.message, true);
     }
@@ -289,7 +290,7 @@ class Mixer {
   // --- A hundred blends ---
 
   async showSheet() {
-    const faces = this.state.faces;
+    const { faces, shifts, truncation } = this.state;
     button("sheet").disabled = true;
     try {
       const { picture, weights } = await ask("sheet", { ...this.recipe(), seed: random(limits.seed) });
@@ -298,7 +299,7 @@ class Mixer {
       await image.decode();
       if (faces !== this.state.faces) throw new Error("The faces have changed meanwhile. Ask for the 100 blends again.");
       this.sheetFaces = faces;
-      find(".mix-cells").replaceChildren(...weights.map((row, i) => this.makeCell(i, () => this.commit({ weights: row }))));
+      find(".mix-cells").replaceChildren(...weights.map((row, i) => this.makeCell(i, () => this.commit({ weights: row, shifts, truncation }))));
       this.open(".mix-sheet");
     } catch (error) {
       this.tell(error.message, true);
@@ -431,6 +432,13 @@ class Mixer {
       if (action) this.act(action);
       return action;
     });
+    // A browser would leave the page to open what is dropped.
+    element.addEventListener("dragover", (event) => event.preventDefault());
+    element.addEventListener("drop", (event) => {
+      event.preventDefault();
+      const place = this.slots.indexOf(event.target.closest(".mix-slot"));
+      this.takeOwn(event.dataTransfer.files[0], place < 0 ? this.selected : place);
+    });
     const onPaste = (event) => {
       if (!element.isConnected) return document.removeEventListener("paste", onPaste);
       if (element.offsetParent && event.clipboardData.files.length) this.takeOwn(event.clipboardData.files[0], this.selected);
@@ -455,11 +463,11 @@ class Mixer {
     try {
       state = this.readLink();
       // The link has been followed: what is changed from now on shall survive a reload.
-      if (state) history.replaceState(null, "", location.pathname);
+      if (state) forgetLink();
       else state = this.before();
     } catch {
       hint = "This link is damaged, so the mix starts afresh. Ask for the link once more.";
-      history.replaceState(null, "", location.pathname);
+      forgetLink();
     }
     this.commit(state ?? this.fresh(), hint);
   }
@@ -478,6 +486,12 @@ function draw(image, left, top, wide, high, width, height) {
 
 function toUrl(base64, type) {
   return URL.createObjectURL(new Blob([Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0))], { type }));
+}
+
+function forgetLink() {
+  const url = new URL(location);
+  for (const name of ["mix", "shifts", "character"]) url.searchParams.delete(name);
+  history.replaceState(null, "", url);
 }
 
 function round(value) {

@@ -155,6 +155,7 @@ class Segments {
     const files = new DataTransfer();
     files.items.add(file);
     const input = document.querySelector(props.chooser);
+    if (!input) return say("Wait until the last photo is there, or close the webcam, and paste again.", true);
     input.files = files.files;
     input.dispatchEvent(new Event("change", { bubbles: true }));
   }

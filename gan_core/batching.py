@@ -41,13 +41,7 @@ class Batcher(Generic[Item, Answer]):
                 wanted = [(item, future) for item, future in taken if not future.cancelled()]
                 if not wanted:
                     continue
-                try:
-                    answers = await asyncio.to_thread(self.function, [item for item, _ in wanted])
-                    if len(answers) != len(wanted):
-                        raise RuntimeError(f"{len(answers)} answers came for {len(wanted)} requests")
-                except Exception as error:  # told to each who asked; the worker goes on
-                    answers = [error] * len(wanted)
-                for (_, future), answer in zip(wanted, answers):
+                for (_, future), answer in zip(wanted, await self._answer([item for item, _ in wanted])):
                     if future.cancelled():
                         continue
                     if isinstance(answer, Exception):
@@ -56,3 +50,15 @@ class Batcher(Generic[Item, Answer]):
                         future.set_result(answer)
         finally:
             self._worker = None
+
+    async def _answer(self, items: list[Item]) -> list[Answer | Exception]:
+        """An answer to each, or what went wrong; who asked for the impossible does not spoil it for the others."""
+        try:
+            answers = await asyncio.to_thread(self.function, items)
+            if len(answers) != len(items):
+                raise RuntimeError(f"{len(answers)} answers came for {len(items)} requests")
+            return list(answers)
+        except Exception as error:
+            if len(items) == 1:
+                return [error]
+            return [answer for item in items for answer in await self._answer([item])]

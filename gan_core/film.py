@@ -7,7 +7,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from gan_core.image import tile
+from gan_core.image import resize, tile
 from gan_core.mixer import FaceMixer
 
 FPS = 25  # a GIF counts in hundredths of a second: 4 for each picture
@@ -30,7 +30,7 @@ def to_gif(pictures: Sequence[Image.Image], side: int = GIF_SIDE) -> bytes:
     # One palette for all: a palette for each picture takes ten times as long, and the background flickers.
     looked_at = pictures[:: max(1, len(pictures) // 12)]
     palette = tile(list(looked_at), columns=len(looked_at), gap=0).quantize(256, Image.Quantize.MEDIANCUT)
-    frames = [resize(picture, side).quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+    frames = [resize(picture, (side, side)).quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     buffer = io.BytesIO()
     frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=1000 // FPS, loop=0)
     return buffer.getvalue()
@@ -44,10 +44,6 @@ def to_mp4(pictures: Iterable[Image.Image], side: int = MP4_SIDE) -> bytes:
         stream.width = stream.height = side
         stream.pix_fmt = "yuv420p"  # the only one that every browser knows
         for picture in pictures:
-            container.mux(stream.encode(av.VideoFrame.from_image(resize(picture, side))))
+            container.mux(stream.encode(av.VideoFrame.from_image(resize(picture, (side, side)))))
         container.mux(stream.encode(None))
     return buffer.getvalue()
-
-
-def resize(picture: Image.Image, side: int) -> Image.Image:
-    return picture.resize((side, side), Image.Resampling.BICUBIC)

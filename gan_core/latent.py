@@ -58,7 +58,7 @@ def interpolate(a: Tensor, b: Tensor, shares: Tensor, spherical: bool = True) ->
 def loop(latents: Tensor, steps: int) -> Tensor:
     """A walk through latents `(K, D)` in their order and back to the first: `(steps, D)`, which begins at the first.
 
-    It slows down at each of them, and the step from the last picture to the first is as long as any other.
+    It slows down at each of them, and closes without a jump.
     """
     places = torch.arange(steps, dtype=latents.dtype) * (len(latents) / steps)  # from 0 to almost K
     legs = places.long().clamp(max=len(latents) - 1)

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from gan_core import checkpoint, latent
 from gan_core.image import crop_square, to_pictures, to_rgb, to_tensor
 from gan_core.latent import LatentSpace, LatentSpaceConfig
-from gan_core.predictor import fold_norms, has_bfloat16
+from gan_core.predictor import has_bfloat16, ready
 from gan_core.tasks import TASKS
 from gan_core.vae_gan import VAE, VAEConfig
 
@@ -47,8 +47,8 @@ class FaceMixer:
         self.dtype = torch.bfloat16 if has_bfloat16(self.device) else torch.float32
         self.size, self.latent = vae.config.size, vae.config.latent
         # The encoder is small and what it says is kept; the decoder follows a slider.
-        self.encoder = self._ready(vae.encoder, torch.float32)
-        self.decoder = self._ready(vae.decoder, self.dtype)
+        self.encoder = ready(vae.encoder, self.device, torch.float32)
+        self.decoder = ready(vae.decoder, self.device, self.dtype)
         self.space = space or LatentSpace(LatentSpaceConfig(self.latent, 1))
         self.mean, self.directions, self.deviations = (
             x.numpy().copy() for x in (self.space.mean, self.space.directions, self.space.deviations)
@@ -137,10 +137,6 @@ class FaceMixer:
         """
         weak = self.space.coordinates(self._latents(z)[0])[self.latent // 2 :]
         return float(weak.square().mean().sqrt())
-
-    def _ready(self, network: nn.Module, dtype: torch.dtype) -> nn.Module:
-        network = fold_norms(network).requires_grad_(False)
-        return network.to(self.device, dtype, memory_format=torch.channels_last)
 
     def _latents(self, z: np.ndarray) -> Tensor:
         latents = np.atleast_2d(np.asarray(z, dtype=np.float32))

@@ -18,6 +18,7 @@ from gan_core.tasks import TASKS, Task
 from gan_core.unet import Noise, UNetConfig, UNetGenerator
 
 MAX_VARIANTS = 16
+OTHERS = {"segmentation": "Segmenter", "vaegan": "FaceMixer"}  # tasks that a class of their own runs
 
 
 class Pix2PixPredictor:
@@ -40,8 +41,8 @@ class Pix2PixPredictor:
         self.task, self.adversarial, self.device = task, adversarial, torch.device(device)
         self.dtype = torch.bfloat16 if has_bfloat16(self.device) else torch.float32
         self.channels = generator.config.in_channels
-        self.generator = self._ready(fold_norms(generator))
-        self.discriminator = None if discriminator is None else self._ready(fold_norms(discriminator))
+        self.generator = ready(generator, self.device, self.dtype)
+        self.discriminator = discriminator and ready(discriminator, self.device, self.dtype)
         self.noisy_generator = share_weights(self.generator)
         for module in self.noisy_generator.modules():
             if isinstance(module, (nn.Dropout, Noise)):
@@ -54,8 +55,9 @@ class Pix2PixPredictor:
         loaded = checkpoint.load(path)
         if loaded.task not in TASKS:
             raise CheckpointError(f"{path} is a checkpoint for {loaded.task}; this class runs {', '.join(TASKS)}.")
-        if loaded.task == "segmentation":
-            raise CheckpointError(f"{path} is a checkpoint for segmentation. Open it by gan_core.Segmenter.")
+        if loaded.task in OTHERS:
+            other = OTHERS[loaded.task]
+            raise CheckpointError(f"{path} is a checkpoint for {loaded.task}. Open it by gan_core.{other}.")
         generator = loaded.build("generator", UNetGenerator, UNetConfig)
         discriminator = None
         if "discriminator" in loaded.weights:
@@ -102,10 +104,6 @@ class Pix2PixPredictor:
         share = logits if self.adversarial == "least_squares" else torch.sigmoid(logits.float())
         return to_pictures(share.float().clamp(0, 1) * 2 - 1)[0]
 
-    def _ready(self, network: nn.Module) -> nn.Module:
-        network = network.eval().requires_grad_(False)
-        return network.to(self.device, self.dtype, memory_format=torch.channels_last)
-
     def _tensor(self, picture: Image.Image) -> Tensor:
         return to_tensor(picture).to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
 
@@ -119,6 +117,12 @@ def has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def ready(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """A copy of a network for inference there: in eval mode, norms folded, channels last, without gradients."""
+    network = fold_norms(network).requires_grad_(False)
+    return network.to(device, dtype, memory_format=torch.channels_last)
 
 
 def fold_norms(network: nn.Module) -> nn.Module:

@@ -9,8 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from gan_core import checkpoint
-from gan_core.image import to_pictures, to_rgb, to_tensor
-from gan_core.predictor import fold_norms, has_bfloat16
+from gan_core.image import resize, shrink, to_pictures, to_rgb, to_tensor
+from gan_core.predictor import has_bfloat16, ready
 from gan_core.segmentation import SegmentationConfig, SegmentationGenerator, enlarge
 from gan_core.tasks import TASKS
 
@@ -34,8 +34,7 @@ class Segmenter:
     def __init__(self, generator: SegmentationGenerator, device: str | torch.device = "cpu"):
         self.config, self.device = generator.config, torch.device(device)
         self.dtype = torch.bfloat16 if has_bfloat16(self.device) else torch.float32
-        network = fold_norms(generator).requires_grad_(False)
-        self.generator = network.to(self.device, self.dtype, memory_format=torch.channels_last)
+        self.generator = ready(generator, self.device, self.dtype)
         self.generator.colors = generator.colors.detach().to(self.device, torch.float32)  # exact, to compare with
 
     @classmethod
@@ -58,8 +57,7 @@ class Segmenter:
         classes = classes_in(shares)
         if len(classes) == 1:
             return np.full((photo.height, photo.width), classes[0], dtype=np.uint8)
-        scale = min(1.0, GUIDE_SIDE / max(photo.size))
-        guide = np.asarray(resize(photo, tuple(max(1, round(side * scale)) for side in photo.size)))
+        guide = np.asarray(shrink(photo, GUIDE_SIDE))
         refined = follow_edges(shares[..., classes], guide)
         return np.asarray(classes, dtype=np.uint8)[winners(refined, photo.size)]
 
@@ -132,10 +130,6 @@ def class_shares(labels: np.ndarray) -> dict[int, float]:
 def as_array(shares: Tensor) -> np.ndarray:
     """`(1, C, h, w)` -> `(h, w, C)`."""
     return np.ascontiguousarray(shares[0].permute(1, 2, 0).cpu().numpy())
-
-
-def resize(photo: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return photo if photo.size == size else photo.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
 def classes_in(shares: np.ndarray) -> list[int]:

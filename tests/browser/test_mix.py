@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from gan_core import FaceMixer
-from gan_core.image import open_picture, read_data_url
-from gan_core.recipe import read_recipe
+from gan_core.image import open_picture, read_data_url, to_data_url
+from gan_core.recipe import read_face, read_recipe
 
 
 @pytest.fixture(scope="module")
@@ -279,6 +279,72 @@ def test_an_own_picture_finds_its_face_though_that_has_moved_meanwhile(pen, port
     choose_and_remove(3)
     message(pen, "has gone")
     assert seeds(pen) == [1, 2]
+
+
+def test_of_two_own_pictures_for_one_place_the_later_one_counts(pen, mixer, portrait, tmp_path):
+    answers = hold(pen, "encode")
+    for seed in (1, 2):
+        portrait(seed, 300).save(tmp_path / f"{seed}.png")
+        choose_own(pen, tmp_path / f"{seed}.png", 2)
+    pen.page.wait_for_timeout(300)
+    first, second = answers
+    first.continue_()
+    pen.board.locator(".mix-original").nth(1).wait_for()
+    second.continue_()
+    later = mixer.encode(portrait(2, 288))
+    pen.page.wait_for_function("() => JSON.parse(sessionStorage.getItem('board-vaegan')).faces[1].latent")
+    blend(pen)
+    assert seeds(pen) == [1, None, 3]
+    assert np.allclose(read_face(mixer, state(pen)["faces"][1]), later, atol=0.2)
+
+
+@pytest.mark.parametrize("event", ["paste", "drop"])
+def test_an_own_picture_is_pasted_or_dropped(pen, mixer, portrait, event):
+    """Pasted, it takes the place that was chosen; dropped, the one it is dropped on."""
+    pen.board.get_by_role("button", name="Choose the place of face 3").click()
+    data = to_data_url(portrait(1, 300), "PNG")
+    pen.page.evaluate(
+        """async ([event, url]) => {
+            const data = new DataTransfer();
+            data.items.add(new File([await (await fetch(url)).blob()], "me.png", {type: "image/png"}));
+            const [place] = [...document.querySelectorAll("#mix-board .mix-slot")].slice(1);
+            const dropped = new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true});
+            if (event === "drop") place.dispatchEvent(dropped);
+            else document.dispatchEvent(new ClipboardEvent("paste", {clipboardData: data, bubbles: true}));
+            if (event === "drop" && !dropped.defaultPrevented) throw new Error("the browser would leave the page");
+        }""",
+        [event, data],
+    )
+    number = {"paste": 2, "drop": 1}[event]
+    pen.board.locator(".mix-original").nth(number).wait_for()
+    assert [seed for seed in seeds(pen) if seed] == ([1, 2] if event == "paste" else [1, 3])
+    assert difference(blend(pen), expected(mixer, state(pen))) < 1
+
+
+def test_the_chosen_face_stays_chosen_when_another_one_goes(pen):
+    pen.board.get_by_role("button", name="Choose the place of face 3").click()
+    pen.board.get_by_role("button", name="Take this face out").first.click()
+    pen.board.locator(".mix-gallery button").nth(9).click()
+    assert seeds(pen) == [2, 10]
+
+
+def test_a_blend_of_the_sheet_is_what_was_shown_there(pen, mixer):
+    pen.board.locator("[data-action=sheet]").first.click()
+    pen.board.locator(".mix-sheet").wait_for()
+    slide(pen, pen.board.get_by_role("slider", name="Direction 2"), 0.5, 1)
+    slide(pen, pen.board.get_by_role("slider", name="Character"), 1, 0.3)
+    sheet = read_data_url(pen.board.locator(".mix-sheet img").get_attribute("src"))
+    pen.board.get_by_role("button", name="Take the weights of blend 35", exact=True).click()
+    row, column, side = 3, 4, sheet.width // 10
+    cell = sheet.crop((column * side, row * side, (column + 1) * side, (row + 1) * side))
+    assert difference(blend(pen), cell) < 2
+
+
+def test_what_is_not_of_the_link_stays_in_the_address(mix):
+    pen = mix("?__theme=dark&mix=4:1,5:0.5")
+    blend(pen)
+    assert seeds(pen) == [4, 5]
+    assert pen.page.url.endswith("?__theme=dark")
 
 
 def test_blends_of_faces_that_are_no_longer_there_are_put_away(pen):

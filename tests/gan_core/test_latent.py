@@ -103,7 +103,8 @@ def test_a_loop_visits_every_latent_and_closes_without_a_jump():
     assert film.shape == (40, 6)
     assert torch.allclose(film[::10], LATENTS, atol=1e-5)
     steps = (film.roll(-1, dims=0) - film).norm(dim=1)
-    assert steps[-1] <= steps.max() and steps.min() > 0
+    assert steps.min() > 0
+    assert steps[-1] < 0.5 * steps.max()  # near a face the walk is slow
 
 
 @pytest.mark.parametrize(("count", "steps"), [(3, 7), (4, 3), (1, 5), (6, 120), (7, 7)])
