@@ -15,7 +15,7 @@ from PIL import Image
 
 from gan_core import FaceMixer
 from gan_core.image import open_picture, tile
-from train.data import DataError, list_pictures
+from train.data import DataError, evenly, list_pictures
 from train.metrics import as_batch, compare, gradient_energy, pairwise_distance, sliced_wasserstein
 
 SAMPLES = 1000
@@ -59,13 +59,12 @@ def more_faces(data: Path, size: int, count: int) -> list[Image.Image]:
     if count <= 0 or not (data / "train").is_dir():
         return []
     files = list_pictures(data / "train")
-    chosen = np.linspace(0, len(files) - 1, min(count, len(files))).astype(int)
-    return open_faces([files[i] for i in chosen], size)
+    return open_faces([files[i] for i in evenly(len(files), count)], size)
 
 
 def reconstruction_sheet(real: list[Image.Image], reconstructed: list[Image.Image]) -> Image.Image:
     """Rows of twelve real faces, each row over its reconstructions."""
-    chosen = np.linspace(0, len(real) - 1, min(48, len(real))).astype(int)
+    chosen = evenly(len(real), 48)
     rows = [
         pictures[i]
         for first in range(0, len(chosen), 12)
@@ -77,7 +76,7 @@ def reconstruction_sheet(real: list[Image.Image], reconstructed: list[Image.Imag
 
 def blend_sheet(mixer: FaceMixer, latents: np.ndarray) -> Image.Image:
     """100 blends of three held-out faces, from random weights; the first three are the faces themselves."""
-    three = latents[np.linspace(0, len(latents) - 1, 3).astype(int)]
+    three = latents[np.linspace(0, len(latents) - 1, 3).astype(int)]  # repeated if there are fewer
     weights = np.random.default_rng(0).dirichlet((1, 1, 1), size=100)
     weights[:3] = np.eye(3)
     return tile(mixer.decode(mixer.blend(three, weights)), 10)

@@ -23,7 +23,7 @@ from gan_core.lineart import draw_like_a_hand, draw_lines
 from gan_core.losses import discriminator_loss, feature_matching_loss, generator_loss
 from gan_core.patchgan import PatchDiscriminator, PatchGANConfig
 from gan_core.unet import UNetConfig, UNetGenerator
-from train.data import EpochBatches, FacePhotos, PairFolder
+from train.data import EpochBatches, FacePhotos, PairFolder, evenly
 from train.run import (
     EMA,
     LossLog,
@@ -213,14 +213,14 @@ def fixed_drawings(data: Path, config: Pix2PixConfig, count: int = 8) -> tuple[T
     """The held-out drawings of the sample grid: clean line art of some faces, then a random hand's."""
     if (data / "val" / "source").is_dir():
         pairs = PairFolder(data / "val", config.generator.in_channels == 1)
-        chosen = [pairs.pair(int(i)) for i in np.linspace(0, len(pairs) - 1, min(2 * count, len(pairs)))]
+        chosen = [pairs.pair(i) for i in evenly(len(pairs), 2 * count)]
         return tuple(torch.cat([to_tensor(picture) for picture in side]) for side in zip(*chosen))
     held_out = FacePhotos(data / "val")
     sources, targets = [], []
     for hand in (False, True):
-        for i in np.linspace(0, len(held_out) - 1, min(count, len(held_out))).astype(int):
+        for i in evenly(len(held_out), count):
             photo = open_picture(held_out.files[i])
-            rng = np.random.default_rng(int(i))
+            rng = np.random.default_rng(i)
             drawing = draw_like_a_hand(np.asarray(photo), rng, held_out.layout(i)) if hand else draw_lines(photo)
             sources.append(to_tensor(drawing))
             targets.append(to_tensor(photo))

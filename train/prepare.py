@@ -48,7 +48,7 @@ from gan_core.faces import crop_face, find_layout
 from gan_core.image import MAX_PIXELS, PHOTO_FORMATS, PictureError, crop_square, open_picture, side_by_side, tile
 from gan_core.lineart import SIZE, draw_like_a_hand, draw_lines
 from gan_core.palette import FACADES, LEAST_NEAR
-from train.data import LAYOUTS, PICTURES, DataError, list_pictures
+from train.data import LAYOUTS, PICTURES, DataError, evenly, list_pictures
 
 DONE = "prepared.jsonl"
 
@@ -173,7 +173,7 @@ def prepare_faces(photos: Path, out: Path, val_share: float = 0.05, pairs: int =
 
 def face_sheet(out: Path, records: list[dict], count: int = 8) -> Image.Image:
     """Some of the faces, their clean line art, and two of the drawings that training would make of them."""
-    chosen = [records[i] for i in np.linspace(0, len(records) - 1, min(count, len(records))).astype(int)]
+    chosen = [records[i] for i in evenly(len(records), count)]
     columns = []
     for i, record in enumerate(chosen):
         face = open_picture(out / record["split"] / record["name"])
@@ -243,7 +243,7 @@ def prepare_anime(source: str, out: Path, val_share: float = 0.05, workers: int 
     kept = work_through(jobs, partial(prepare_anime_face, out=out), out, workers)
     if not kept:
         raise DataError(f"none of the {len(jobs)} pictures in {source} can be used; see {out}/skipped.txt.")
-    chosen = [kept[i] for i in np.linspace(0, len(kept) - 1, min(96, len(kept))).astype(int)]
+    chosen = [kept[i] for i in evenly(len(kept), 96)]
     pictures = [open_picture(out / record["split"] / record["name"]) for record in chosen]
     tile(pictures, min(12, len(chosen))).save(out / "contact_sheet.png")
     report(out, kept, "faces")
@@ -414,7 +414,7 @@ def prepare_facades(
     if not kept:
         reason = (out / "skipped.txt").read_text().splitlines()[0]
         raise DataError(f"none of the {len(jobs)} pairs in {source} can be used. The first: {reason}.")
-    chosen = [kept[i] for i in np.linspace(0, len(kept) - 1, min(16, len(kept))).astype(int)]
+    chosen = [kept[i] for i in evenly(len(kept), 16)]
     sides = [
         [open_picture(out / record["split"] / side / f"{record['name']}{ending}") for record in chosen]
         for side, ending in (("source", ".png"), ("target", ".jpg"))

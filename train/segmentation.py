@@ -30,7 +30,7 @@ from gan_core.segmentation import (
     SegmentationGenerator,
     enlarge,
 )
-from train.data import EpochBatches
+from train.data import EpochBatches, evenly
 from train.metrics import confusion, segmentation_scores
 from train.run import (
     EMA,
@@ -370,8 +370,7 @@ def sample_grid(generator: SegmentationGenerator, photos: Tensor, labels: Tensor
 
 def fixed_photos(held_out: LabelledPhotos, count: int = 16) -> tuple[Tensor, Tensor]:
     """The held-out photos of the sample grid and their labels."""
-    chosen = np.linspace(0, len(held_out) - 1, min(count, len(held_out))).astype(int)
-    photos, labels = zip(*(held_out[0, int(i)] for i in chosen))
+    photos, labels = zip(*(held_out[0, i] for i in evenly(len(held_out), count)))
     return torch.stack(photos), torch.stack(labels)
 
 

@@ -28,7 +28,7 @@ from gan_core.losses import (
 )
 from gan_core.mixer import TASK
 from gan_core.vae_gan import VAE, Discriminator, DiscriminatorConfig, VAEConfig, draw_latents
-from train.data import EpochBatches
+from train.data import EpochBatches, evenly
 from train.mixture import fit_latent_space
 from train.pictures import PicturesInMemory
 from train.run import (
@@ -335,7 +335,7 @@ def sample_grid(vae: VAE, held_out: Tensor, device: torch.device) -> Image.Image
 @torch.inference_mode()
 def encode_all(vae: VAE, dataset: PicturesInMemory, count: int, device: torch.device, precision: str) -> Tensor:
     """Means of the latents of `count` pictures, evenly chosen, as they are: `(count, D)`."""
-    chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)
+    chosen = evenly(len(dataset), count)
     means = []
     for indices in np.array_split(chosen, max(1, len(chosen) // 64)):
         with autocast(device, precision):
@@ -373,7 +373,7 @@ def train(
         print(f"{run.path} has finished its {total} steps already. Give more --epochs to train on.")
         return training
     val = PicturesInMemory(data / "val", config.vae.size)
-    held_out = val.plain(np.linspace(0, len(val) - 1, 16).astype(int))
+    held_out = val.plain(np.linspace(0, len(val) - 1, 16).astype(int))  # repeated if there are fewer
 
     log = LossLog(run, training.step, end, config.batch_size, tensorboard)
     for (real,) in batches(dataset, config.batch_size, config.seed, training.step, workers, device):

@@ -29,7 +29,7 @@ from torch.utils.data import Dataset
 from gan_core.image import MAX_PIXELS, PictureError, check_size, fit, open_picture, side_by_side, to_tensor
 from gan_core.palette import LEAST_NEAR, VOC, Palette
 from gan_core.segmentation import VOID
-from train.data import PICTURES, DataError, Key, list_pictures
+from train.data import PICTURES, DataError, Key, evenly, list_pictures
 from train.prepare import ASPECT, TEST_NAMES, open_hub, report, work_through, write_picture
 
 SHORT_SIDE = 256
@@ -204,7 +204,7 @@ def prepare_voc(
     if not kept:
         reason = (out / "skipped.txt").read_text().splitlines()[0]
         raise DataError(f"none of the {len(jobs)} pairs in {source} can be used. The first: {reason}.")
-    chosen = [kept[i] for i in np.linspace(0, len(kept) - 1, min(24, len(kept))).astype(int)]
+    chosen = [kept[i] for i in evenly(len(kept), 24)]
     photos = [open_picture(out / record["split"] / "photos" / f"{record['name']}.jpg") for record in chosen]
     masks = [open_picture(out / record["split"] / "labels" / f"{record['name']}.png") for record in chosen]
     side_by_side(*([fit(picture, 192) for picture in side] for side in (photos, masks))).save(out / "contact_sheet.png")
