@@ -20,17 +20,19 @@ from torch.utils.data import Dataset
 from gan_core import checkpoint
 from gan_core.image import open_picture, side_by_side, to_pictures, to_tensor
 from gan_core.lineart import draw_like_a_hand, draw_lines
-from gan_core.losses import discriminator_loss, feature_matching_loss, generator_loss
+from gan_core.losses import ADVERSARIAL, discriminator_loss, feature_matching_loss, generator_loss
 from gan_core.patchgan import PatchDiscriminator, PatchGANConfig
 from gan_core.unet import UNetConfig, UNetGenerator
 from train.data import EpochBatches, FacePhotos, PairFolder, evenly
 from train.run import (
     EMA,
+    PRECISIONS,
     LossLog,
     RunFolder,
     add_run_options,
     autocast,
     batches,
+    check_choice,
     fit_weights,
     linear_decay,
     open_run,
@@ -64,6 +66,10 @@ class Pix2PixConfig:
     zoom: float = 1.0
     seed: int = 0
     precision: str = "auto"
+
+    def __post_init__(self):
+        check_choice("adversarial", self.adversarial, ADVERSARIAL)
+        check_choice("precision", self.precision, PRECISIONS)
 
     @classmethod
     def from_dict(cls, options: dict) -> "Pix2PixConfig":

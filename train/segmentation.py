@@ -34,11 +34,13 @@ from train.data import EpochBatches, evenly
 from train.metrics import confusion, segmentation_scores
 from train.run import (
     EMA,
+    PRECISIONS,
     LossLog,
     RunFolder,
     add_run_options,
     autocast,
     batches,
+    check_choice,
     fit_weights,
     open_run,
     pack_state,
@@ -100,8 +102,8 @@ class SegmentationRecipe:
     precision: str = "auto"
 
     def __post_init__(self):
-        if self.schedule not in ("constant", "one_cycle"):
-            raise ValueError(f"schedule is {self.schedule!r}; it must be constant or one_cycle")
+        check_choice("schedule", self.schedule, ("constant", "one_cycle"))
+        check_choice("precision", self.precision, PRECISIONS)
 
     @classmethod
     def from_dict(cls, options: dict) -> "SegmentationRecipe":

@@ -20,6 +20,7 @@ from gan_core import checkpoint
 from gan_core.image import tile, to_pictures
 from gan_core.latent import mix
 from gan_core.losses import (
+    ADVERSARIAL,
     discriminator_loss,
     feature_matching_loss,
     generator_loss,
@@ -33,12 +34,14 @@ from train.mixture import fit_latent_space
 from train.pictures import PicturesInMemory
 from train.run import (
     EMA,
+    PRECISIONS,
     LossLog,
     RunError,
     RunFolder,
     add_run_options,
     autocast,
     batches,
+    check_choice,
     fit_weights,
     linear_decay,
     open_run,
@@ -103,6 +106,10 @@ class VAEGANConfig:
     stop: bool = False
     seed: int = 0
     precision: str = "auto"
+
+    def __post_init__(self):
+        check_choice("adversarial", self.adversarial, ADVERSARIAL)
+        check_choice("precision", self.precision, PRECISIONS)
 
     @classmethod
     def from_dict(cls, options: dict) -> "VAEGANConfig":
