@@ -94,8 +94,8 @@ def find_folder(folder: Path, val_share: float, seed: int) -> dict[str, Job]:
     for (split, stem), files in groups.items():
         if len(files) != 2:
             raise DataError(f"{files[0]} is one of {len(files)} files called {stem}; each photo needs just one mask.")
-        photo, mask = sorted(files, key=looks_like_a_mask)
-        if looks_like_a_mask(photo) == looks_like_a_mask(mask):
+        photo, mask = sorted(files, key=partial(looks_like_a_mask, source=folder))
+        if looks_like_a_mask(photo, folder) == looks_like_a_mask(mask, folder):
             raise DataError(
                 f"which is the mask, {photo} or {mask}? Put the photos into images/ and the masks into masks/."
             )
@@ -103,9 +103,9 @@ def find_folder(folder: Path, val_share: float, seed: int) -> dict[str, Job]:
     return jobs
 
 
-def looks_like_a_mask(path: Path) -> bool:
-    """By the name of its folder, or as a palette PNG."""
-    if MASK_NAMES & set(path.parts[-3:-1]):
+def looks_like_a_mask(path: Path, source: Path) -> bool:
+    """By the name of its folder in the source, or as a palette PNG."""
+    if MASK_NAMES & set(path.relative_to(source).parts[-3:-1]):
         return True
     try:
         with Image.open(path) as picture:

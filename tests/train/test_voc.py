@@ -119,6 +119,15 @@ def test_a_folder_without_a_split_is_split_by_seed(tmp_path, out, scene, rgb):
     assert np.array_equal(labels, np.asarray(scene(int(held_out[0]))[1]))
 
 
+@pytest.mark.parametrize("name", ["segmentation", "labels"])
+def test_a_source_may_be_called_as_folders_of_masks_are(tmp_path, out, scene, name):
+    """Its name says nothing of what is in it."""
+    folder_of_pairs(tmp_path, scene, count=3, rgb=True).rename(tmp_path / name)
+    prepare(tmp_path / name, out, val_share=0.0)
+    assert names(out, "train") == ["0", "1", "2"]
+    assert np.array_equal(read_mask(out / "train" / "labels" / "1.png"), np.asarray(scene(1)[1]))
+
+
 def test_a_fifth_is_held_out_and_new_pictures_change_no_choice():
     chosen = [choose_split(f"{i}", 0.2, 0) for i in range(2000)]
     assert 320 < chosen.count("val") < 480
