@@ -66,7 +66,12 @@ def split_of(path: Path, photos: Path, val_share: float) -> str:
     parts = path.relative_to(photos).parts
     if len(parts) > 1 and parts[0] in ("train", "val"):
         return parts[0]
-    return "val" if crc32("/".join(parts).encode()) % 10_000 < 10_000 * val_share else "train"
+    return choose_split("/".join(parts), val_share)
+
+
+def choose_split(name: str, val_share: float, seed: int = 0) -> str:
+    """The same for a name and a seed for ever, whatever other pictures there are."""
+    return "val" if crc32(name.encode(), seed) % 10_000 < 10_000 * val_share else "train"
 
 
 def name_of(path: Path, photos: Path) -> str:
@@ -285,9 +290,9 @@ def find_facades(source: Path, val_share: float) -> dict[str, tuple[str, str, li
     jobs = {}
     several = len({folder for folder, _ in groups} & TEST_NAMES) > 1  # pix2pix's authors have val/1.jpg and test/1.jpg
     for (folder, stem), group in groups.items():
-        held_out = folder in TEST_NAMES or (not folder and crc32(stem.encode()) % 10_000 < 10_000 * val_share)
+        split = "val" if folder in TEST_NAMES else folder or choose_split(stem, val_share)
         name = f"{folder}_{stem}" if several else stem
-        jobs[str(group[0].relative_to(source))] = ("val" if held_out else "train", name, group)
+        jobs[str(group[0].relative_to(source))] = (split, name, group)
     return jobs
 
 
@@ -316,10 +321,11 @@ def load_tables(source: str) -> dict[str, tuple]:
     return tables
 
 
-def split_of_row(split: str, splits: dict, name: str, val_share: float) -> str:
+def split_of_row(split: str, splits: dict, name: str, val_share: float, seed: int = 0) -> str:
     """As `split_of`, for a row of a data set with these splits."""
-    held_out = split in TEST_NAMES or (len(splits) == 1 and crc32(name.encode()) % 10_000 < 10_000 * val_share)
-    return "val" if held_out else "train"
+    if split in TEST_NAMES:
+        return "val"
+    return choose_split(name, val_share, seed) if len(splits) == 1 else "train"
 
 
 def open_hub(source: str) -> dict:

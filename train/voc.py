@@ -17,7 +17,6 @@ import math
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from zlib import crc32
 
 import cv2
 import numpy as np
@@ -30,7 +29,7 @@ from gan_core.image import MAX_PIXELS, PictureError, check_size, fit, open_pictu
 from gan_core.palette import LEAST_NEAR, VOC, Palette
 from gan_core.segmentation import VOID
 from train.data import PICTURES, DataError, Key, evenly, list_pictures
-from train.prepare import ASPECT, TEST_NAMES, open_hub, report, work_through, write_picture
+from train.prepare import ASPECT, TEST_NAMES, choose_split, open_hub, report, split_of_row, work_through, write_picture
 
 SHORT_SIDE = 256
 LISTS = "ImageSets/Segmentation"
@@ -122,15 +121,9 @@ def find_hub(source: str, val_share: float, seed: int) -> dict[str, Job]:
         photo, mask = sorted(table.column_names, key=lambda name: name.lower() in MASK_NAMES)
         for i in range(len(table)):
             name = f"{split}_{i:05d}"
-            chosen = "val" if split in TEST_NAMES else "train"
-            chosen = chosen if len(found) > 1 else choose_split(name, val_share, seed)
+            chosen = split_of_row(split, found, name, val_share, seed)
             jobs[name] = (chosen, name, (table, i, photo), (table, i, mask))
     return jobs
-
-
-def choose_split(name: str, val_share: float, seed: int) -> str:
-    """The same for a name and a seed for ever, whatever other pictures there are."""
-    return "val" if crc32(name.encode(), seed) % 10_000 < 10_000 * val_share else "train"
 
 
 # --- Preparing them ----------------------------------------------------------------------------------

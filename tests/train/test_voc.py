@@ -7,12 +7,13 @@ from PIL import Image
 
 from gan_core.image import PictureError, to_array
 from gan_core.palette import VOC
+from train import voc
 from train.data import DataError
-from train.prepare import DONE, main
+from train.prepare import DONE, choose_split, main
 from train.voc import (
     LabelledPhotos,
     Views,
-    choose_split,
+    find_hub,
     find_voc,
     paste,
     prepare_voc,
@@ -173,6 +174,18 @@ def test_a_folder_of_parquet_is_read_as_the_hub_is(tmp_path, out, scene, monkeyp
     assert len(train) + len(val) == 6 and train and val
     number = int(train[0].rpartition("_")[2])
     assert np.array_equal(read_mask(out / "train" / "labels" / f"{train[0]}.png"), np.asarray(rows[number][1]))
+
+
+@pytest.mark.parametrize("split, expected", [("train", {"train", "val"}), ("test", {"val"}), ("validation", {"val"})])
+def test_a_single_split_of_a_data_set_is_divided_unless_it_is_held_out(monkeypatch, split, expected):
+    """As a folder called so is."""
+
+    class Table(list):
+        column_names = ("image", "mask")
+
+    monkeypatch.setattr(voc, "open_hub", lambda source: {split: Table(range(99))})
+    jobs = find_hub("someone/things", val_share=0.2, seed=0)
+    assert len(jobs) == 99 and {job[0] for job in jobs.values()} == expected
 
 
 def test_what_cannot_be_used_is_left_out_with_its_reason(devkit, out, scene):
