@@ -20,9 +20,9 @@ from gan_core.image import open_picture, side_by_side, tile
 from gan_core.mixer import MAX_FACES
 from train.data import DataError, evenly, list_pictures
 from train.metrics import as_batch, compare, gradient_energy, pairwise_distance, sliced_wasserstein
+from train.vae_gan import ACTIVE
 
 SAMPLES = 1000
-ACTIVE = 0.01
 
 
 def evaluate_vaegan(mixer: FaceMixer, data: Path, out: Path) -> dict[str, float]:
