@@ -45,6 +45,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from gan_core.faces import crop_face, find_layout
+from gan_core.files import write
 from gan_core.image import MAX_PIXELS, PHOTO_FORMATS, PictureError, crop_square, open_picture, side_by_side, tile
 from gan_core.lineart import SIZE, draw_like_a_hand, draw_lines
 from gan_core.palette import FACADES, LEAST_NEAR
@@ -54,11 +55,10 @@ DONE = "prepared.jsonl"
 
 
 def write_picture(path: Path, picture: Image.Image, **options) -> None:
-    """The file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_name(f".{path.name}.partial")
-    picture.save(partial_path, format={".jpg": "JPEG", ".png": "PNG"}[path.suffix], **options)
-    os.replace(partial_path, path)
+    """The file appears whole or not at all. options: Pillow's."""
+    data = io.BytesIO()
+    picture.save(data, format={".jpg": "JPEG", ".png": "PNG"}[path.suffix], **options)
+    write(path, data.getvalue())
 
 
 def split_of(path: Path, photos: Path, val_share: float) -> str:
