@@ -273,10 +273,10 @@ class Training:
 
 
 def free_latents(latents: Tensor, count: int) -> Tensor:
-    """`(count, D)` latents of no picture, as people come to them: about a third each from N(0, 1), as blends of three
-    of the given `(N, D)`, and pulled towards their mean.
+    """`(count, D)` latents of no picture, as people come to them: a third each from N(0, 1), as blends of three of the
+    given `(N, D)`, and pulled towards their mean; what is over goes to the first ones.
     """
-    blends = pulled = count // 3
+    blends, pulled = (count + 1) // 3, count // 3
     prior = torch.randn(count - blends - pulled, latents.shape[1], device=latents.device)
     mean = latents.mean(dim=0)
     three = torch.rand(blends, len(latents), device=latents.device).argsort(dim=1)[:, :3]  # (blends, 3)
