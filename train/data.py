@@ -37,6 +37,11 @@ def list_pictures(folder: Path) -> list[Path]:
     return files
 
 
+def evenly(count: int, most: int) -> list[int]:
+    """Indices of `most` of `count` things, the first, the last and evenly between; of all if there are no more."""
+    return np.linspace(0, count - 1, min(most, count)).astype(int).tolist()
+
+
 class FacePhotos(Dataset):
     """Framed face photos; the drawing is made on the fly and is another one in each epoch.
 

@@ -35,7 +35,7 @@ from gan_core.checkpoint import CheckpointError
 from gan_core.image import PictureError, open_picture, side_by_side
 from gan_core.lineart import SIZE, draw_lines, normalise_drawing
 from gan_core.palette import FACADES
-from train.data import DataError, PairFolder, list_pictures
+from train.data import DataError, PairFolder, evenly, list_pictures
 from train.evaluate_segmentation import evaluate_segmentation
 from train.evaluate_vaegan import evaluate_vaegan
 from train.judge import load_judge, read_labels
@@ -51,7 +51,7 @@ def predict_all(predictor: Pix2PixPredictor, sources: list[Image.Image], batch: 
 
 def sheet(*sides: Sequence[Image.Image], count: int = 24) -> Image.Image:
     """Some of the pictures, evenly spread; see side_by_side."""
-    chosen = np.linspace(0, len(sides[0]) - 1, min(count, len(sides[0]))).astype(int)
+    chosen = evenly(len(sides[0]), count)
     return side_by_side(*([side[i] for i in chosen] for side in sides))
 
 

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from gan_core import Segmenter
 from gan_core.image import fit, open_picture, side_by_side
 from gan_core.palette import VOC
+from train.data import evenly
 from train.metrics import confusion, segmentation_scores
 from train.voc import LabelledPhotos
 
@@ -22,7 +23,7 @@ def evaluate_segmentation(segmenter: Segmenter, data: Path, out: Path, thorough:
     Returns pixel accuracy, mIoU over the classes that occur, and the IoU of each; void is not counted.
     """
     dataset = LabelledPhotos(data / "val")
-    shown = set(np.linspace(0, len(dataset) - 1, min(24, len(dataset))).astype(int).tolist())
+    shown = set(evenly(len(dataset), 24))
     matrix, rows = torch.zeros(len(VOC), len(VOC), dtype=torch.long), []
     for i, (photo_file, _) in enumerate(tqdm(dataset.files, unit="picture")):
         photo, labels = open_picture(photo_file), dataset.labels(i)

@@ -1,10 +1,12 @@
 """How well a VAE-GAN reconstructs held-out faces, and how much its samples are like drawn ones.
 
-l1, ssim, sharpness_ratio: of the reconstructions of DIR/val, see `train.metrics.compare`.
-active_units: of the latent, those whose mean varies by more than 0.01 over DIR/val (Burda et al., arXiv 1509.00519).
+The held-out faces are those of DIR/val; where they are more than 1,000, so many of them, evenly chosen.
+
+l1, ssim, sharpness_ratio: of their reconstructions, see `train.metrics.compare`.
+active_units: of the latent, those whose mean varies by more than 0.01 over them (Burda et al., arXiv 1509.00519).
 sliced_wasserstein: distance of 1,000 samples to as many real pictures; sliced_wasserstein_floor: of these to as many
-others, which no model can be expected to beat. The real ones are those of DIR/val and, where they are too few, of
-DIR/train. sharpness_ratio_samples: of the samples, to real pictures they are not meant to equal.
+others, which no model can be expected to beat. The real ones are the held-out ones and, where they are too few, some
+of DIR/train. sharpness_ratio_samples: of the samples, to real pictures they are not meant to equal.
 diversity: mean distance of two samples over that of two real pictures; 1 is as varied.
 """
 
@@ -14,24 +16,27 @@ import numpy as np
 from PIL import Image
 
 from gan_core import FaceMixer
-from gan_core.image import open_picture, tile
-from train.data import DataError, list_pictures
+from gan_core.image import open_picture, side_by_side, tile
+from gan_core.mixer import MAX_FACES
+from train.data import DataError, evenly, list_pictures
 from train.metrics import as_batch, compare, gradient_energy, pairwise_distance, sliced_wasserstein
+from train.vae_gan import ACTIVE
 
 SAMPLES = 1000
-ACTIVE = 0.01
 
 
 def evaluate_vaegan(mixer: FaceMixer, data: Path, out: Path) -> dict[str, float]:
     """Writes `reconstructions.jpg`, `samples.jpg`, `blends.jpg` and `directions.jpg` to out. Returns the figures."""
-    held_out = open_faces(list_pictures(data / "val"), mixer.size)
+    held_out = open_faces(data / "val", mixer.size, MAX_FACES)
     latents = np.stack([mixer.encode(face) for face in held_out])
     reconstructed = mixer.decode(latents)
     figures = {"pictures": len(held_out)} | compare(reconstructed, held_out)
     figures["active_units"] = int((latents.var(axis=0) > ACTIVE).sum())
 
     drawn = mixer.decode(mixer.sample(SAMPLES, seed=0))
-    real = held_out + more_faces(data, mixer.size, 2 * SAMPLES - len(held_out))
+    real = list(held_out)
+    if len(real) < 2 * SAMPLES and (data / "train").is_dir():
+        real += open_faces(data / "train", mixer.size, 2 * SAMPLES - len(real))
     halves = real[::2][:SAMPLES], real[1::2][:SAMPLES]
     figures |= {"samples": SAMPLES, "sliced_wasserstein": sliced_wasserstein(drawn, halves[0])}
     figures["sliced_wasserstein_floor"] = sliced_wasserstein(halves[1], halves[0])
@@ -46,7 +51,10 @@ def evaluate_vaegan(mixer: FaceMixer, data: Path, out: Path) -> dict[str, float]
     return figures
 
 
-def open_faces(files: list[Path], size: int) -> list[Image.Image]:
+def open_faces(folder: Path, size: int, most: int) -> list[Image.Image]:
+    """Up to `most` of the pictures in a folder, evenly chosen. Raises DataError if one is not size x size."""
+    files = list_pictures(folder)
+    files = [files[i] for i in evenly(len(files), most)]
     faces = [open_picture(path) for path in files]
     for face, path in zip(faces, files):
         if face.size != (size, size):
@@ -54,30 +62,15 @@ def open_faces(files: list[Path], size: int) -> list[Image.Image]:
     return faces
 
 
-def more_faces(data: Path, size: int, count: int) -> list[Image.Image]:
-    """Up to `count` pictures of the training set, evenly chosen; none if there is no training set."""
-    if count <= 0 or not (data / "train").is_dir():
-        return []
-    files = list_pictures(data / "train")
-    chosen = np.linspace(0, len(files) - 1, min(count, len(files))).astype(int)
-    return open_faces([files[i] for i in chosen], size)
-
-
 def reconstruction_sheet(real: list[Image.Image], reconstructed: list[Image.Image]) -> Image.Image:
     """Rows of twelve real faces, each row over its reconstructions."""
-    chosen = np.linspace(0, len(real) - 1, min(48, len(real))).astype(int)
-    rows = [
-        pictures[i]
-        for first in range(0, len(chosen), 12)
-        for pictures in (real, reconstructed)
-        for i in chosen[first : first + 12]
-    ]
-    return tile(rows, min(12, len(chosen)))
+    chosen = evenly(len(real), 48)
+    return side_by_side(*([side[i] for i in chosen] for side in (real, reconstructed)), columns=12)
 
 
 def blend_sheet(mixer: FaceMixer, latents: np.ndarray) -> Image.Image:
     """100 blends of three held-out faces, from random weights; the first three are the faces themselves."""
-    three = latents[np.linspace(0, len(latents) - 1, 3).astype(int)]
+    three = latents[np.linspace(0, len(latents) - 1, 3).astype(int)]  # repeated if there are fewer
     weights = np.random.default_rng(0).dirichlet((1, 1, 1), size=100)
     weights[:3] = np.eye(3)
     return tile(mixer.decode(mixer.blend(three, weights)), 10)

@@ -46,7 +46,7 @@ class Judge(nn.Module):
         return F.interpolate(logits.float(), scale_factor=2, mode="bilinear")  # (N, 12, H, W)
 
 
-class LabelledPhotos(PairFolder):
+class LabelledFacades(PairFolder):
     """Items: photo `(3, H, W)` in [-1, 1] and its classes `(H, W)`."""
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -73,7 +73,7 @@ def read_labels(judge: Judge, photos: Tensor) -> Tensor:
 
 def train_judge(data: Path, out: Path, epochs: int, seed: int = 0, workers: int = 1, device: str = "cpu") -> Judge:
     torch.manual_seed(seed)
-    dataset = LabelledPhotos(data / "train", seed=seed, zoom=ZOOM)
+    dataset = LabelledFacades(data / "train", seed=seed, zoom=ZOOM)
     judge = Judge(JUDGE).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(judge.parameters(), LEARNING_RATE, weight_decay=0.01)
     batch = min(BATCH, len(dataset))

@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("names", nargs="+", metavar="NAME", help="of the first, the second ... direction")
     options = parser.parse_args(arguments)
     try:
-        checkpoint.load(options.checkpoint, "vaegan")
+        checkpoint.load(options.checkpoint, "vaegan")  # add_facts takes a checkpoint of any task
         checkpoint.add_facts(options.checkpoint, direction_names=options.names)
     except CheckpointError as error:
         raise SystemExit(f"error: {error}") from error

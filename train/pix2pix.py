@@ -20,17 +20,19 @@ from torch.utils.data import Dataset
 from gan_core import checkpoint
 from gan_core.image import open_picture, side_by_side, to_pictures, to_tensor
 from gan_core.lineart import draw_like_a_hand, draw_lines
-from gan_core.losses import discriminator_loss, feature_matching_loss, generator_loss
+from gan_core.losses import ADVERSARIAL, discriminator_loss, feature_matching_loss, generator_loss
 from gan_core.patchgan import PatchDiscriminator, PatchGANConfig
 from gan_core.unet import UNetConfig, UNetGenerator
-from train.data import EpochBatches, FacePhotos, PairFolder
+from train.data import EpochBatches, FacePhotos, PairFolder, evenly
 from train.run import (
     EMA,
+    PRECISIONS,
     LossLog,
     RunFolder,
     add_run_options,
     autocast,
     batches,
+    check_choice,
     fit_weights,
     linear_decay,
     open_run,
@@ -64,6 +66,10 @@ class Pix2PixConfig:
     zoom: float = 1.0
     seed: int = 0
     precision: str = "auto"
+
+    def __post_init__(self):
+        check_choice("adversarial", self.adversarial, ADVERSARIAL)
+        check_choice("precision", self.precision, PRECISIONS)
 
     @classmethod
     def from_dict(cls, options: dict) -> "Pix2PixConfig":
@@ -213,14 +219,14 @@ def fixed_drawings(data: Path, config: Pix2PixConfig, count: int = 8) -> tuple[T
     """The held-out drawings of the sample grid: clean line art of some faces, then a random hand's."""
     if (data / "val" / "source").is_dir():
         pairs = PairFolder(data / "val", config.generator.in_channels == 1)
-        chosen = [pairs.pair(int(i)) for i in np.linspace(0, len(pairs) - 1, min(2 * count, len(pairs)))]
+        chosen = [pairs.pair(i) for i in evenly(len(pairs), 2 * count)]
         return tuple(torch.cat([to_tensor(picture) for picture in side]) for side in zip(*chosen))
     held_out = FacePhotos(data / "val")
     sources, targets = [], []
     for hand in (False, True):
-        for i in np.linspace(0, len(held_out) - 1, min(count, len(held_out))).astype(int):
+        for i in evenly(len(held_out), count):
             photo = open_picture(held_out.files[i])
-            rng = np.random.default_rng(int(i))
+            rng = np.random.default_rng(i)
             drawing = draw_like_a_hand(np.asarray(photo), rng, held_out.layout(i)) if hand else draw_lines(photo)
             sources.append(to_tensor(drawing))
             targets.append(to_tensor(photo))

@@ -45,20 +45,20 @@ from PIL import Image
 from tqdm import tqdm
 
 from gan_core.faces import crop_face, find_layout
+from gan_core.files import write
 from gan_core.image import MAX_PIXELS, PHOTO_FORMATS, PictureError, crop_square, open_picture, side_by_side, tile
 from gan_core.lineart import SIZE, draw_like_a_hand, draw_lines
 from gan_core.palette import FACADES, LEAST_NEAR
-from train.data import LAYOUTS, PICTURES, DataError, list_pictures
+from train.data import LAYOUTS, PICTURES, DataError, evenly, list_pictures
 
 DONE = "prepared.jsonl"
 
 
 def write_picture(path: Path, picture: Image.Image, **options) -> None:
-    """The file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_name(f".{path.name}.partial")
-    picture.save(partial_path, format={".jpg": "JPEG", ".png": "PNG"}[path.suffix], **options)
-    os.replace(partial_path, path)
+    """The file appears whole or not at all. options: Pillow's."""
+    data = io.BytesIO()
+    picture.save(data, format={".jpg": "JPEG", ".png": "PNG"}[path.suffix], **options)
+    write(path, data.getvalue())
 
 
 def split_of(path: Path, photos: Path, val_share: float) -> str:
@@ -66,7 +66,12 @@ def split_of(path: Path, photos: Path, val_share: float) -> str:
     parts = path.relative_to(photos).parts
     if len(parts) > 1 and parts[0] in ("train", "val"):
         return parts[0]
-    return "val" if crc32("/".join(parts).encode()) % 10_000 < 10_000 * val_share else "train"
+    return choose_split("/".join(parts), val_share)
+
+
+def choose_split(name: str, val_share: float, seed: int = 0) -> str:
+    """The same for a name and a seed for ever, whatever other pictures there are."""
+    return "val" if crc32(name.encode(), seed) % 10_000 < 10_000 * val_share else "train"
 
 
 def name_of(path: Path, photos: Path) -> str:
@@ -173,7 +178,7 @@ def prepare_faces(photos: Path, out: Path, val_share: float = 0.05, pairs: int =
 
 def face_sheet(out: Path, records: list[dict], count: int = 8) -> Image.Image:
     """Some of the faces, their clean line art, and two of the drawings that training would make of them."""
-    chosen = [records[i] for i in np.linspace(0, len(records) - 1, min(count, len(records))).astype(int)]
+    chosen = [records[i] for i in evenly(len(records), count)]
     columns = []
     for i, record in enumerate(chosen):
         face = open_picture(out / record["split"] / record["name"])
@@ -243,7 +248,7 @@ def prepare_anime(source: str, out: Path, val_share: float = 0.05, workers: int 
     kept = work_through(jobs, partial(prepare_anime_face, out=out), out, workers)
     if not kept:
         raise DataError(f"none of the {len(jobs)} pictures in {source} can be used; see {out}/skipped.txt.")
-    chosen = [kept[i] for i in np.linspace(0, len(kept) - 1, min(96, len(kept))).astype(int)]
+    chosen = [kept[i] for i in evenly(len(kept), 96)]
     pictures = [open_picture(out / record["split"] / record["name"]) for record in chosen]
     tile(pictures, min(12, len(chosen))).save(out / "contact_sheet.png")
     report(out, kept, "faces")
@@ -285,9 +290,9 @@ def find_facades(source: Path, val_share: float) -> dict[str, tuple[str, str, li
     jobs = {}
     several = len({folder for folder, _ in groups} & TEST_NAMES) > 1  # pix2pix's authors have val/1.jpg and test/1.jpg
     for (folder, stem), group in groups.items():
-        held_out = folder in TEST_NAMES or (not folder and crc32(stem.encode()) % 10_000 < 10_000 * val_share)
+        split = "val" if folder in TEST_NAMES else folder or choose_split(stem, val_share)
         name = f"{folder}_{stem}" if several else stem
-        jobs[str(group[0].relative_to(source))] = ("val" if held_out else "train", name, group)
+        jobs[str(group[0].relative_to(source))] = (split, name, group)
     return jobs
 
 
@@ -316,10 +321,11 @@ def load_tables(source: str) -> dict[str, tuple]:
     return tables
 
 
-def split_of_row(split: str, splits: dict, name: str, val_share: float) -> str:
+def split_of_row(split: str, splits: dict, name: str, val_share: float, seed: int = 0) -> str:
     """As `split_of`, for a row of a data set with these splits."""
-    held_out = split in TEST_NAMES or (len(splits) == 1 and crc32(name.encode()) % 10_000 < 10_000 * val_share)
-    return "val" if held_out else "train"
+    if split in TEST_NAMES:
+        return "val"
+    return choose_split(name, val_share, seed) if len(splits) == 1 else "train"
 
 
 def open_hub(source: str) -> dict:
@@ -414,7 +420,7 @@ def prepare_facades(
     if not kept:
         reason = (out / "skipped.txt").read_text().splitlines()[0]
         raise DataError(f"none of the {len(jobs)} pairs in {source} can be used. The first: {reason}.")
-    chosen = [kept[i] for i in np.linspace(0, len(kept) - 1, min(16, len(kept))).astype(int)]
+    chosen = [kept[i] for i in evenly(len(kept), 16)]
     sides = [
         [open_picture(out / record["split"] / side / f"{record['name']}{ending}") for record in chosen]
         for side, ending in (("source", ".png"), ("target", ".jpg"))

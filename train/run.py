@@ -26,6 +26,7 @@ from train.data import DataError, EpochBatches, list_pictures
 
 STATE = "state.pt"
 CLOCK = ("step", "seconds")  # of a record in the log; what else it holds are losses
+PRECISIONS = ("auto", "bfloat16", "float32")
 
 Config = typing.TypeVar("Config")  # the config dataclass of any task
 
@@ -254,7 +255,7 @@ def linear_decay(step: int, total: int) -> float:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """precision: "auto", "bfloat16" or "float32"."""
+    """precision: one of PRECISIONS; "auto" is bfloat16 where the device is fast at it."""
     enabled = precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
@@ -337,11 +338,11 @@ def open_run(options: argparse.Namespace, task: str, preset: Config) -> Iterator
             run, earlier = RunFolder.open(options.resume)
             if earlier["task"] != task:
                 raise RunError(f"{options.resume} is a run of {earlier['task']}, not of {task}.")
-            config = dataclasses.replace(preset.from_dict(earlier["config"]), **overrides)
+            config = choose_config(preset, earlier["config"], overrides)
             loop["init"] = Path(earlier["init"]) if earlier.get("init") else None
             run.write_options(earlier | {"config": dataclasses.asdict(config)})
         else:
-            config = dataclasses.replace(preset, **overrides)
+            config = choose_config(preset, None, overrides)
             init = str(options.init) if options.init else None
             started = {"task": task, "init": init, "config": dataclasses.asdict(config)}
             run = RunFolder.create(options.out, task, started)
@@ -352,6 +353,25 @@ def open_run(options: argparse.Namespace, task: str, preset: Config) -> Iterator
     except KeyboardInterrupt:
         raise SystemExit(f"Interrupted. Go on with --resume {run.path}" if run else "Interrupted.") from None
     print(f"Done. See it in the app: python app.py --checkpoints {run.path}")
+
+
+def choose_config(preset: Config, earlier: dict | None, overrides: dict) -> Config:
+    """The preset, or the config of an earlier run, where no override says otherwise.
+
+    Raises RunError if the config refuses a value.
+    """
+    try:
+        if earlier is None:
+            return dataclasses.replace(preset, **overrides)
+        return preset.from_dict(earlier | overrides)
+    except ValueError as error:
+        raise RunError(str(error)) from error
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """For the `__post_init__` of a config. Raises ValueError if the value is none of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
 
 
 def add_options(parser: argparse.ArgumentParser, config: type) -> None:

@@ -30,15 +30,17 @@ from gan_core.segmentation import (
     SegmentationGenerator,
     enlarge,
 )
-from train.data import EpochBatches
+from train.data import EpochBatches, evenly
 from train.metrics import confusion, segmentation_scores
 from train.run import (
     EMA,
+    PRECISIONS,
     LossLog,
     RunFolder,
     add_run_options,
     autocast,
     batches,
+    check_choice,
     fit_weights,
     open_run,
     pack_state,
@@ -100,8 +102,8 @@ class SegmentationRecipe:
     precision: str = "auto"
 
     def __post_init__(self):
-        if self.schedule not in ("constant", "one_cycle"):
-            raise ValueError(f"schedule is {self.schedule!r}; it must be constant or one_cycle")
+        check_choice("schedule", self.schedule, ("constant", "one_cycle"))
+        check_choice("precision", self.precision, PRECISIONS)
 
     @classmethod
     def from_dict(cls, options: dict) -> "SegmentationRecipe":
@@ -370,8 +372,7 @@ def sample_grid(generator: SegmentationGenerator, photos: Tensor, labels: Tensor
 
 def fixed_photos(held_out: LabelledPhotos, count: int = 16) -> tuple[Tensor, Tensor]:
     """The held-out photos of the sample grid and their labels."""
-    chosen = np.linspace(0, len(held_out) - 1, min(count, len(held_out))).astype(int)
-    photos, labels = zip(*(held_out[0, int(i)] for i in chosen))
+    photos, labels = zip(*(held_out[0, i] for i in evenly(len(held_out), count)))
     return torch.stack(photos), torch.stack(labels)
 
 

@@ -20,6 +20,7 @@ from gan_core import checkpoint
 from gan_core.image import tile, to_pictures
 from gan_core.latent import mix
 from gan_core.losses import (
+    ADVERSARIAL,
     discriminator_loss,
     feature_matching_loss,
     generator_loss,
@@ -28,17 +29,19 @@ from gan_core.losses import (
 )
 from gan_core.mixer import TASK
 from gan_core.vae_gan import VAE, Discriminator, DiscriminatorConfig, VAEConfig, draw_latents
-from train.data import EpochBatches
+from train.data import EpochBatches, evenly
 from train.mixture import fit_latent_space
 from train.pictures import PicturesInMemory
 from train.run import (
     EMA,
+    PRECISIONS,
     LossLog,
     RunError,
     RunFolder,
     add_run_options,
     autocast,
     batches,
+    check_choice,
     fit_weights,
     linear_decay,
     open_run,
@@ -103,6 +106,10 @@ class VAEGANConfig:
     stop: bool = False
     seed: int = 0
     precision: str = "auto"
+
+    def __post_init__(self):
+        check_choice("adversarial", self.adversarial, ADVERSARIAL)
+        check_choice("precision", self.precision, PRECISIONS)
 
     @classmethod
     def from_dict(cls, options: dict) -> "VAEGANConfig":
@@ -266,10 +273,10 @@ class Training:
 
 
 def free_latents(latents: Tensor, count: int) -> Tensor:
-    """`(count, D)` latents of no picture, as people come to them: about a third each from N(0, 1), as blends of three
-    of the given `(N, D)`, and pulled towards their mean.
+    """`(count, D)` latents of no picture, as people come to them: a third each from N(0, 1), as blends of three of the
+    given `(N, D)`, and pulled towards their mean; what is over goes to the first ones.
     """
-    blends = pulled = count // 3
+    blends, pulled = (count + 1) // 3, count // 3
     prior = torch.randn(count - blends - pulled, latents.shape[1], device=latents.device)
     mean = latents.mean(dim=0)
     three = torch.rand(blends, len(latents), device=latents.device).argsort(dim=1)[:, :3]  # (blends, 3)
@@ -335,7 +342,7 @@ def sample_grid(vae: VAE, held_out: Tensor, device: torch.device) -> Image.Image
 @torch.inference_mode()
 def encode_all(vae: VAE, dataset: PicturesInMemory, count: int, device: torch.device, precision: str) -> Tensor:
     """Means of the latents of `count` pictures, evenly chosen, as they are: `(count, D)`."""
-    chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)
+    chosen = evenly(len(dataset), count)
     means = []
     for indices in np.array_split(chosen, max(1, len(chosen) // 64)):
         with autocast(device, precision):
@@ -373,7 +380,7 @@ def train(
         print(f"{run.path} has finished its {total} steps already. Give more --epochs to train on.")
         return training
     val = PicturesInMemory(data / "val", config.vae.size)
-    held_out = val.plain(np.linspace(0, len(val) - 1, 16).astype(int))
+    held_out = val.plain(np.linspace(0, len(val) - 1, 16).astype(int))  # repeated if there are fewer
 
     log = LossLog(run, training.step, end, config.batch_size, tensorboard)
     for (real,) in batches(dataset, config.batch_size, config.seed, training.step, workers, device):

@@ -17,7 +17,6 @@ import math
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from zlib import crc32
 
 import cv2
 import numpy as np
@@ -29,8 +28,8 @@ from torch.utils.data import Dataset
 from gan_core.image import MAX_PIXELS, PictureError, check_size, fit, open_picture, side_by_side, to_tensor
 from gan_core.palette import LEAST_NEAR, VOC, Palette
 from gan_core.segmentation import VOID
-from train.data import PICTURES, DataError, Key, list_pictures
-from train.prepare import ASPECT, TEST_NAMES, open_hub, report, work_through, write_picture
+from train.data import PICTURES, DataError, Key, evenly, list_pictures
+from train.prepare import ASPECT, TEST_NAMES, choose_split, open_hub, report, split_of_row, work_through, write_picture
 
 SHORT_SIDE = 256
 LISTS = "ImageSets/Segmentation"
@@ -94,8 +93,8 @@ def find_folder(folder: Path, val_share: float, seed: int) -> dict[str, Job]:
     for (split, stem), files in groups.items():
         if len(files) != 2:
             raise DataError(f"{files[0]} is one of {len(files)} files called {stem}; each photo needs just one mask.")
-        photo, mask = sorted(files, key=looks_like_a_mask)
-        if looks_like_a_mask(photo) == looks_like_a_mask(mask):
+        photo, mask = sorted(files, key=partial(looks_like_a_mask, source=folder))
+        if looks_like_a_mask(photo, folder) == looks_like_a_mask(mask, folder):
             raise DataError(
                 f"which is the mask, {photo} or {mask}? Put the photos into images/ and the masks into masks/."
             )
@@ -103,9 +102,9 @@ def find_folder(folder: Path, val_share: float, seed: int) -> dict[str, Job]:
     return jobs
 
 
-def looks_like_a_mask(path: Path) -> bool:
-    """By the name of its folder, or as a palette PNG."""
-    if MASK_NAMES & set(path.parts[-3:-1]):
+def looks_like_a_mask(path: Path, source: Path) -> bool:
+    """By the name of its folder in the source, or as a palette PNG."""
+    if MASK_NAMES & set(path.relative_to(source).parts[-3:-1]):
         return True
     try:
         with Image.open(path) as picture:
@@ -122,15 +121,9 @@ def find_hub(source: str, val_share: float, seed: int) -> dict[str, Job]:
         photo, mask = sorted(table.column_names, key=lambda name: name.lower() in MASK_NAMES)
         for i in range(len(table)):
             name = f"{split}_{i:05d}"
-            chosen = "val" if split in TEST_NAMES else "train"
-            chosen = chosen if len(found) > 1 else choose_split(name, val_share, seed)
+            chosen = split_of_row(split, found, name, val_share, seed)
             jobs[name] = (chosen, name, (table, i, photo), (table, i, mask))
     return jobs
-
-
-def choose_split(name: str, val_share: float, seed: int) -> str:
-    """The same for a name and a seed for ever, whatever other pictures there are."""
-    return "val" if crc32(name.encode(), seed) % 10_000 < 10_000 * val_share else "train"
 
 
 # --- Preparing them ----------------------------------------------------------------------------------
@@ -204,7 +197,7 @@ def prepare_voc(
     if not kept:
         reason = (out / "skipped.txt").read_text().splitlines()[0]
         raise DataError(f"none of the {len(jobs)} pairs in {source} can be used. The first: {reason}.")
-    chosen = [kept[i] for i in np.linspace(0, len(kept) - 1, min(24, len(kept))).astype(int)]
+    chosen = [kept[i] for i in evenly(len(kept), 24)]
     photos = [open_picture(out / record["split"] / "photos" / f"{record['name']}.jpg") for record in chosen]
     masks = [open_picture(out / record["split"] / "labels" / f"{record['name']}.png") for record in chosen]
     side_by_side(*([fit(picture, 192) for picture in side] for side in (photos, masks))).save(out / "contact_sheet.png")

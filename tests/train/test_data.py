@@ -17,6 +17,7 @@ from train.data import (
     PairFolder,
     augment,
     augment_pair,
+    evenly,
     list_pictures,
 )
 
@@ -25,6 +26,18 @@ LAYOUT = FaceLayout((105.0, 115.0), (151.0, 115.0), (128.0, 176.0))
 
 def take(sampler: EpochBatches, count: int) -> list:
     return list(itertools.islice(sampler, count))
+
+
+@pytest.mark.parametrize(
+    "count, most, expected",
+    [(5, 3, [0, 2, 4]), (10, 4, [0, 3, 6, 9]), (8, 3, [0, 3, 7]), (3, 3, [0, 1, 2]), (2, 9, [0, 1]), (7, 1, [0])],
+)
+def test_some_of_many_things_are_chosen_evenly_from_the_first_to_the_last(count, most, expected):
+    assert evenly(count, most) == expected
+
+
+def test_nothing_can_be_chosen_from_nothing():
+    assert evenly(0, 5) == evenly(5, 0) == []
 
 
 # --- EpochBatches

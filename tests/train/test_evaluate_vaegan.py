@@ -1,14 +1,17 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from gan_core import checkpoint
 from gan_core.image import open_picture
+from gan_core.mixer import MAX_FACES
 from gan_core.vae_gan import VAE, VAEConfig
 from train import evaluate_vaegan
 from train.evaluate import main
+from train.evaluate_vaegan import reconstruction_sheet
 from train.metrics import pairwise_distance
 from train.mixture import fit_latent_space
 
@@ -64,6 +67,34 @@ def test_faces_without_a_training_set_are_enough(tmp_path, data, file, monkeypat
     (data / "train").rename(data / "elsewhere")
     main(["vaegan", "--checkpoint", str(file), "--data", str(data), "--out", str(tmp_path / "out")])
     assert (tmp_path / "out" / "metrics.json").is_file()
+
+
+def test_of_too_many_held_out_faces_some_are_taken_evenly(tmp_path, data, file, monkeypatch):
+    """As many as can be decoded at once: of faces 6 to 9 the first, one between and the last."""
+    monkeypatch.setattr(evaluate_vaegan, "SAMPLES", 100)
+    monkeypatch.setattr(evaluate_vaegan, "MAX_FACES", 3)
+    shown = []
+    monkeypatch.setattr(evaluate_vaegan, "compare", lambda decoded, real: shown.extend([decoded, real]) or {})
+    main(["vaegan", "--checkpoint", str(file), "--data", str(data), "--out", str(tmp_path / "out")])
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["pictures"] == 3
+    decoded, real = shown
+    assert len(decoded) == 3
+    assert real == [open_picture(data / "val" / f"{i}.png") for i in (6, 7, 9)]
+
+
+def test_no_more_held_out_faces_are_asked_for_than_can_be_decoded_at_once():
+    assert evaluate_vaegan.MAX_FACES == MAX_FACES >= evaluate_vaegan.SAMPLES
+
+
+@pytest.mark.parametrize("count, shown", [(5, 5), (12, 12), (20, 20), (47, 47), (60, 48)])
+def test_each_reconstruction_stands_under_its_original(count, shown):
+    real = [Image.new("RGB", (8, 8), (4 * i, 0, 0)) for i in range(count)]
+    reconstructed = [Image.new("RGB", (8, 8), (4 * i, 255, 0)) for i in range(count)]
+    sheet = np.asarray(reconstruction_sheet(real, reconstructed))[::10, ::10].astype(int)  # a pixel of each picture
+    above, below = sheet[::2].reshape(-1, 3)[:shown], sheet[1::2].reshape(-1, 3)[:shown]
+    assert sheet.shape[:2] == (2 * -(-shown // 12), min(12, shown))
+    assert (above[:, 1] == 0).all() and (below[:, 1] == 255).all()
+    assert (above[:, 0] == below[:, 0]).all() and (np.diff(above[:, 0]) > 0).all()
 
 
 def test_a_checkpoint_of_another_task_is_refused(tmp_path, data, generator):

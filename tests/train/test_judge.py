@@ -10,7 +10,7 @@ from gan_core.maxpool_unet import MaxPoolUNetConfig
 from gan_core.palette import FACADES
 from train import judge
 from train.data import DataError
-from train.judge import Judge, LabelledPhotos, load_judge, main, read_labels, train_judge
+from train.judge import Judge, LabelledFacades, load_judge, main, read_labels, train_judge
 
 TINY = MaxPoolUNetConfig(in_channels=12, out_channels=len(FACADES), widths=(8, 16))
 
@@ -91,7 +91,7 @@ def test_the_class_is_that_of_the_largest_logit():
 
 def test_labels_and_photo_are_cropped_together(data, building):
     """The tones of a photo tell its classes, whatever the light: within a class they differ little."""
-    photos = LabelledPhotos(data / "train", seed=1, zoom=0.7)
+    photos = LabelledFacades(data / "train", seed=1, zoom=0.7)
     for epoch in range(5):
         photo, labels = photos[epoch, 2]
         assert (photo.shape, labels.shape) == ((3, 64, 64), (64, 64))
@@ -102,7 +102,7 @@ def test_labels_and_photo_are_cropped_together(data, building):
 
 
 def test_light_and_contrast_vary_but_an_item_is_the_same_each_time(data):
-    photos = LabelledPhotos(data / "train", seed=1, zoom=1.0)
+    photos = LabelledFacades(data / "train", seed=1, zoom=1.0)
     photo, labels = photos[0, 2]
     assert all(map(torch.equal, photos[0, 2], (photo, labels)))
     levels = [(float(p.mean()), float(p.std())) for p, _ in (photos[epoch, 2] for epoch in range(12))]

@@ -194,6 +194,13 @@ def test_pictures_appear_whole(tmp_path, photo, name, format):
     assert files(tmp_path).keys() == {name}
 
 
+def test_a_picture_that_cannot_be_put_in_its_place_leaves_nothing_behind(tmp_path, photo):
+    (tmp_path / "x.jpg").mkdir()
+    with pytest.raises(OSError):
+        write_picture(tmp_path / "x.jpg", photo)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.jpg"]
+
+
 def test_the_command_prepares_and_says_what_it_made(photos, out, capsys):
     main(["faces", str(photos), str(out), "--workers", "1", "--pairs", "1"])
     said = capsys.readouterr().out

@@ -20,6 +20,7 @@ from train.run import (
     RunFolder,
     add_options,
     add_run_options,
+    check_choice,
     fit_weights,
     given_options,
     linear_decay,
@@ -296,6 +297,9 @@ class Recipe:
     sizes: tuple = ()
     batch_size: int = 1
 
+    def __post_init__(self):
+        check_choice("name", self.name, ("x", "y", "z"))
+
     @classmethod
     def from_dict(cls, options: dict) -> "Recipe":
         return cls(**options | {"sizes": tuple(options["sizes"])})
@@ -398,12 +402,43 @@ def test_what_people_can_mend_ends_the_command_with_a_message(data, tmp_path, er
     assert "Done" not in capsys.readouterr().out
 
 
-def test_a_bug_is_no_message(data, tmp_path):
+@pytest.mark.parametrize("bug", [ZeroDivisionError, ValueError])
+def test_a_bug_is_no_message(data, tmp_path, bug):
+    with pytest.raises(bug), open_run(parse("--data", data, "--out", tmp_path / "run"), "facades", PRESET):
+        raise bug
+
+
+def test_a_value_that_the_recipe_refuses_ends_the_command_before_anything_is_written(data, tmp_path):
+    run, said = tmp_path / "run", r"^error: name is 'q'; it must be one of x, y, z$"
     with (
-        pytest.raises(ZeroDivisionError),
-        open_run(parse("--data", data, "--out", tmp_path / "run"), "facades", PRESET),
+        pytest.raises(SystemExit, match=said),
+        open_run(parse("--data", data, "--out", run, "--name", "q"), "facades", PRESET),
     ):
-        raise ZeroDivisionError
+        pass
+    assert not run.exists()
+    with open_run(parse("--data", data, "--out", run), "facades", PRESET):
+        pass
+    before = RunFolder.open(run)[1]
+    with (
+        pytest.raises(SystemExit, match=said),
+        open_run(parse("--data", data, "--resume", run, "--name", "q"), "facades", PRESET),
+    ):
+        pass
+    assert RunFolder.open(run)[1] == before
+
+
+def test_a_value_that_was_once_allowed_can_be_put_right_when_a_run_is_resumed(data, tmp_path):
+    """As a --precision that nothing knew."""
+    started = {"task": "facades", "config": asdict(PRESET) | {"name": "q"}}
+    RunFolder.create(tmp_path / "run", "facades", started)
+    with (
+        pytest.raises(SystemExit, match="error: name is 'q'"),
+        open_run(parse("--data", data, "--resume", tmp_path / "run"), "facades", PRESET),
+    ):
+        pass
+    options = parse("--data", data, "--resume", tmp_path / "run", "--name", "z")
+    with open_run(options, "facades", PRESET) as (_, config, _):
+        assert config == replace(PRESET, name="z")
 
 
 def test_an_interrupted_command_says_how_to_go_on_if_there_is_a_run(data, tmp_path, monkeypatch):

@@ -185,7 +185,19 @@ def test_free_latents_are_a_third_each_prior_blends_and_pulled_to_the_mean():
     assert (pulled.abs().min(dim=1).values < 1e-5).all()  # on the way from one of them to the mean
     assert pulled.norm(dim=1).mean() == pytest.approx(2.5, abs=0.2)
     assert pulled.norm(dim=1).max() <= 5
-    assert free_latents(latents, 1).shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "count, shares", [(0, (0, 0, 0)), (1, (1, 0, 0)), (2, (1, 1, 0)), (4, (2, 1, 1)), (8, (3, 3, 2)), (9, (3, 3, 3))]
+)
+def test_few_free_latents_are_as_even_as_can_be(count, shares):
+    """Seen with latents far from N(0, 1): blends are as far, and what is pulled stays on its axis."""
+    torch.manual_seed(0)
+    free = free_latents(torch.tensor([[5e3, 0.0], [0.0, 5e3], [-5e3, 0.0], [0.0, -5e3]]), count)
+    pulled = free.abs().min(dim=1).values < 1e-5
+    prior = (free.norm(dim=1) < 10) & ~pulled
+    assert free.shape == (count, 2)
+    assert (int(prior.sum()), int((~prior & ~pulled).sum()), int(pulled.sum())) == shares
 
 
 # --- resume
@@ -402,6 +414,22 @@ def test_a_typo_in_an_option_is_refused_before_a_run_folder_is_made(command, tmp
     with pytest.raises(SystemExit):
         command("--out", tmp_path / "run", *arguments)
     assert re.search("--epochs: invalid int value|unrecognized arguments: --learnin-rate", capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "option, said",
+    [
+        (("--adversarial", "hinges"), "adversarial is 'hinges'; it must be one of bce, least_squares, hinge"),
+        (("--precision", "bf16"), "precision is 'bf16'; it must be one of auto, bfloat16, float32"),
+    ],
+)
+def test_a_value_that_is_no_choice_is_named_with_the_choices_before_a_run_folder_is_made(
+    command, tmp_path, option, said
+):
+    with pytest.raises(SystemExit) as error:
+        command("--out", tmp_path / "run", *option)
+    assert error.value.code == f"error: {said}"
     assert not (tmp_path / "run").exists()
 
 

@@ -7,12 +7,13 @@ from PIL import Image
 
 from gan_core.image import PictureError, to_array
 from gan_core.palette import VOC
+from train import voc
 from train.data import DataError
-from train.prepare import DONE, main
+from train.prepare import DONE, choose_split, main
 from train.voc import (
     LabelledPhotos,
     Views,
-    choose_split,
+    find_hub,
     find_voc,
     paste,
     prepare_voc,
@@ -119,6 +120,15 @@ def test_a_folder_without_a_split_is_split_by_seed(tmp_path, out, scene, rgb):
     assert np.array_equal(labels, np.asarray(scene(int(held_out[0]))[1]))
 
 
+@pytest.mark.parametrize("name", ["segmentation", "labels"])
+def test_a_source_may_be_called_as_folders_of_masks_are(tmp_path, out, scene, name):
+    """Its name says nothing of what is in it."""
+    folder_of_pairs(tmp_path, scene, count=3, rgb=True).rename(tmp_path / name)
+    prepare(tmp_path / name, out, val_share=0.0)
+    assert names(out, "train") == ["0", "1", "2"]
+    assert np.array_equal(read_mask(out / "train" / "labels" / "1.png"), np.asarray(scene(1)[1]))
+
+
 def test_a_fifth_is_held_out_and_new_pictures_change_no_choice():
     chosen = [choose_split(f"{i}", 0.2, 0) for i in range(2000)]
     assert 320 < chosen.count("val") < 480
@@ -164,6 +174,18 @@ def test_a_folder_of_parquet_is_read_as_the_hub_is(tmp_path, out, scene, monkeyp
     assert len(train) + len(val) == 6 and train and val
     number = int(train[0].rpartition("_")[2])
     assert np.array_equal(read_mask(out / "train" / "labels" / f"{train[0]}.png"), np.asarray(rows[number][1]))
+
+
+@pytest.mark.parametrize("split, expected", [("train", {"train", "val"}), ("test", {"val"}), ("validation", {"val"})])
+def test_a_single_split_of_a_data_set_is_divided_unless_it_is_held_out(monkeypatch, split, expected):
+    """As a folder called so is."""
+
+    class Table(list):
+        column_names = ("image", "mask")
+
+    monkeypatch.setattr(voc, "open_hub", lambda source: {split: Table(range(99))})
+    jobs = find_hub("someone/things", val_share=0.2, seed=0)
+    assert len(jobs) == 99 and {job[0] for job in jobs.values()} == expected
 
 
 def test_what_cannot_be_used_is_left_out_with_its_reason(devkit, out, scene):
