@@ -90,6 +90,7 @@ def write(path: Path, weights: dict[str, Tensor], metadata: dict[str, str]) -> N
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     save_file(weights, partial, metadata)
+    partial.chmod(0o644)  # safetensors lets nobody else read it, such as the user that an app runs as
     os.replace(partial, path)
 
 
