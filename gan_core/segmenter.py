@@ -20,6 +20,9 @@ RADIUS, SMOOTH = 5, 1e-4  # of the edge filter: pixels at the working size; vari
 LEAST_SHARE = 0.004  # of the picture; a class with less is confetti
 SCALES = (0.75, 1.0, 1.25)  # of a thorough look
 LEAST_PRESENCE = 1e-3  # no class is ruled out
+# Power of what the picture as a whole says of a class. At 1 mIoU on val is 0.4 points higher, but pixel accuracy 0.9
+# lower, and a rocket at night is one quarter cats and monitors, rather than one twentieth.
+TRUST = 2
 
 
 class Segmenter:
@@ -85,7 +88,7 @@ class Segmenter:
                 presence = presence + logits.sigmoid().mean(dim=0)  # (21,)
         if presence.ndim:
             # What the picture as a whole hardly shows is not in a corner of it either: no confetti.
-            total = total * (presence / len(scales)).clamp(min=LEAST_PRESENCE)[:, None, None]
+            total = total * (presence / len(scales)).clamp(min=LEAST_PRESENCE).pow(TRUST)[:, None, None]
         return as_array(total / total.sum(dim=1, keepdim=True))
 
     def working_size(self, size: tuple[int, int], scale: float = 1.0) -> tuple[int, int]:
