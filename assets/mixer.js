@@ -355,7 +355,8 @@ class Mixer {
 
   open(panel) {
     find(panel).hidden = false;
-    find(panel).scrollIntoView({ block: "nearest", behavior: "smooth" });
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    find(panel).scrollIntoView({ block: "nearest", behavior: calm ? "instant" : "smooth" });
   }
 
   // --- Links ---

@@ -155,7 +155,7 @@ def test_a_file_that_is_no_photo_is_explained_and_the_next_one_works(visit, cont
     bad = {"name": "holiday.jpg", "mimeType": "image/jpeg", "buffer": content}
     page.locator("#segment-photo input[type=file]").set_input_files(bad)
     page.get_by_text(message).wait_for()
-    page.get_by_text("Drop a photo here").wait_for()  # the way is free for another one
+    page.get_by_text("Drop or paste a photo here").wait_for()  # the way is free for another one
     page.locator("#segment-photo input[type=file]").set_input_files(ASTRONAUT)
     page.locator("#segment-view .seg-loaded").wait_for()
     assert view(page).locator(".seg-legend button").count() > 0
