@@ -26,7 +26,7 @@ from gan_core.facades import random_facade, read_pair
 from gan_core.faces import crop_face
 from gan_core.film import make_films
 from gan_core.image import PictureError, open_picture, read_data_url, shrink, tile, to_data_url
-from gan_core.lineart import draw_lines, is_drawing, normalise_drawing, random_doodle
+from gan_core.lineart import PHOTO_SIDE, draw_lines, is_drawing, normalise_drawing, random_doodle
 from gan_core.palette import FACADES, VOC
 from gan_core.recipe import (
     LARGEST_SHIFT,
@@ -50,7 +50,6 @@ ROOT = Path(__file__).parent
 ASSETS = ROOT / "assets"
 MAX_UPLOAD = "20mb"
 UPLOADS_LIVE = (60, 600)  # seconds: each minute, files that are older than ten are deleted
-PHOTO_SIDE = 512  # of a photo whose lines are put on the paper
 SHOWN_SIDE = 1600  # at most, of a photo as it is shown under its classes
 # Seeds of the faces to choose from, picked by eye; a mix starts with the first three.
 GALLERY = [15, 28, 65, 73, 113, 106, 9, 11, 62, 45, 41, 17, 58, 54, 7, 82, 29, 76, 34, 92, 83, 61, 117, 102]

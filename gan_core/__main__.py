@@ -28,7 +28,7 @@ from gan_core.facades import read_pair
 from gan_core.faces import crop_face
 from gan_core.files import PIPE, UsageError, check_targets, list_sources, name_targets, open_source, save
 from gan_core.image import PictureError
-from gan_core.lineart import draw_lines, is_drawing
+from gan_core.lineart import PHOTO_SIDE, draw_lines, is_drawing
 from gan_core.mixer import MAX_FACES
 from gan_core.palette import VOC
 from gan_core.predictor import MAX_VARIANTS
@@ -36,7 +36,6 @@ from gan_core.recipe import MAX_SEED, doubt
 from gan_core.segmenter import class_shares
 
 CHECKPOINTS = Path(__file__).parent.parent / "assets" / "checkpoints"
-PHOTO_SIDE = 512  # of a framed face whose lines are drawn
 STRENGTH = 0.55  # of the colours of an overlay
 LARGEST_WEIGHT = 1_000_000
 

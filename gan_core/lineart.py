@@ -16,6 +16,7 @@ from PIL import Image
 from gan_core.faces import FaceLayout
 from gan_core.image import fit, to_gray
 
+PHOTO_SIDE = 512  # of a framed face whose lines are drawn
 SIZE = 256  # side of the drawings the networks see; all lengths below are pixels at this size
 SHIFT = 3  # fractional bits of the coordinates handed to OpenCV
 SUPERSAMPLING = 2  # random pens draw at this multiple of the size, for smooth and fractional widths

@@ -1,4 +1,4 @@
-"""Photos and class maps in Pascal VOC's layout, drawn on the spot."""
+"""What tests of training share: photos and class maps in Pascal VOC's layout, drawn on the spot; refused options."""
 
 import numpy as np
 import pytest
@@ -71,3 +71,16 @@ def class_config() -> SegmentationConfig:
 def picture_config() -> SegmentationConfig:
     """A tiny generator of the published kind."""
     return SegmentationConfig(MaxPoolUNetConfig(widths=(8, 16, 16)), size=32)
+
+
+@pytest.fixture
+def refused(command, tmp_path):
+    """`refused(options, said)`: the module's train command ends with this error, and leaves no run folder."""
+
+    def refused(options: tuple[str, ...], said: str) -> None:
+        with pytest.raises(SystemExit) as error:
+            command("--out", tmp_path / "run", *options)
+        assert error.value.code == f"error: {said}"
+        assert not (tmp_path / "run").exists()
+
+    return refused
