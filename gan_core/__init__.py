@@ -1,6 +1,7 @@
 """All that is needed to run the models.
 
-Imports torch, numpy, PIL, cv2, av and safetensors, and the command line tqdm; never gradio, train or app.
+Imports torch, numpy, PIL, cv2, av and safetensors, the command line tqdm, and hub, when asked for a model there,
+huggingface_hub; never gradio, train or app.
 """
 
 from gan_core.mixer import FaceMixer

@@ -5,6 +5,7 @@
     python -m gan_core segmentation PHOTO... -o OUT [--overlay OUT] [--fast]
     python -m gan_core vaegan [FACE...] [--seeds S...] [--weights W...] -o OUT
     python -m gan_core vaegan --samples N [--seed S] -o OUT
+    python -m gan_core export TASK -o FILE.onnx
 
 OUT is a PNG file; of several pictures, or of a folder of them, it is a folder. `-` is stdin or stdout.
 Exit codes: 0, all is done; 1, a picture or the checkpoint cannot be used; 2, wrong usage; 130, interrupted.
@@ -22,22 +23,22 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from gan_core import FaceMixer, Pix2PixPredictor, Segmenter, checkpoint
+from gan_core import FaceMixer, Pix2PixPredictor, Segmenter, checkpoint, hub
 from gan_core.checkpoint import CheckpointError
+from gan_core.export import ExportError, export
 from gan_core.facades import read_pair
-from gan_core.faces import crop_face
 from gan_core.files import PIPE, UsageError, check_targets, list_sources, name_targets, open_source, save
 from gan_core.image import PictureError
-from gan_core.lineart import PHOTO_SIDE, draw_lines, is_drawing
+from gan_core.lineart import read_drawing
 from gan_core.mixer import MAX_FACES
 from gan_core.palette import VOC
 from gan_core.predictor import MAX_VARIANTS
-from gan_core.recipe import MAX_SEED, doubt
-from gan_core.segmenter import class_shares
+from gan_core.provenance import disclosure
+from gan_core.recipe import LARGEST_WEIGHT, MAX_SEED, doubt
+from gan_core.segmenter import class_shares, lay_over
+from gan_core.tasks import TASKS
 
 CHECKPOINTS = Path(__file__).parent.parent / "assets" / "checkpoints"
-STRENGTH = 0.55  # of the colours of an overlay
-LARGEST_WEIGHT = 1_000_000
 
 Options = argparse.Namespace
 Model = Pix2PixPredictor | Segmenter | FaceMixer
@@ -54,22 +55,12 @@ def translate(options: Options) -> bool:
     predictor = load(Pix2PixPredictor, options)
 
     def answer(_: str, picture: Image.Image) -> list[Image.Image]:
-        source = options.read(picture, options)
+        source = read_drawing(picture, options.detail) if options.task == "sketch2face" else read_pair(picture)[0]
         if options.variants:
             return predictor.predict_variants(source, options.variants, options.seed)
         return [predictor.predict(source)]
 
-    return work_through(sources, targets, answer)
-
-
-def read_drawing(picture: Image.Image, options: Options) -> Image.Image:
-    """A drawing as it is; of a photo the lines of its face. Raises NoFaceError."""
-    return picture if is_drawing(picture) else draw_lines(crop_face(picture, PHOTO_SIDE), options.detail)
-
-
-def read_map(picture: Image.Image, _: Options) -> Image.Image:
-    """A label map, or that half of a pair which is one. Raises PictureError."""
-    return read_pair(picture)[0]
+    return work_through(sources, targets, answer, **disclosure("PNG"))
 
 
 def segment(options: Options) -> bool:
@@ -92,12 +83,6 @@ def segment(options: Options) -> bool:
     return work_through(sources, targets, answer, draft=None)
 
 
-def lay_over(photo: Image.Image, labels: np.ndarray) -> Image.Image:
-    """The photo, RGB, under the colours of its classes `(H, W)`; background has none."""
-    strength = Image.fromarray(np.where(labels, round(255 * STRENGTH), 0).astype(np.uint8))
-    return Image.composite(VOC.to_picture(labels), photo, strength)
-
-
 def mix(options: Options) -> bool:
     """Faces of pictures and of seeds become one face; or each of some seeds becomes one."""
     sources, _ = list_sources(options.pictures)
@@ -116,7 +101,7 @@ def mix(options: Options) -> bool:
     latents += [mixer.sample(1, seed)[0] for seed in (*options.seeds, *numbers)]
     faces = mixer.decode(np.stack(latents)) if numbers else [mixer.mix(latents, options.weights or [1] * count)]
     for target, face in zip(targets[0], faces):
-        save(face, target)
+        save(face, target, **disclosure("PNG"))
     return True
 
 
@@ -132,14 +117,25 @@ def encode(mixer: FaceMixer, source: str) -> np.ndarray:
     return latent
 
 
+def write_onnx(options: Options) -> bool:
+    """A checkpoint becomes an ONNX file, or two."""
+    for file in export(checkpoint_of(options), options.out, options.task):
+        print(f"{file}  {file.stat().st_size / 1e6:.1f} MB")
+    return True
+
+
 # --- What they share --------------------------------------------------------------------------------
 
 
 def load(model: type[Model], options: Options) -> Model:
     """Raises CheckpointError if there is no checkpoint, or none for this task."""
-    path = options.checkpoint or CHECKPOINTS / f"{options.task}.safetensors"
+    path = checkpoint_of(options)
     checkpoint.load(path, options.task)  # a model would say what it misses in it, not whose it is
     return model.from_checkpoint(path, options.device)
+
+
+def checkpoint_of(options: Options) -> Path:
+    return hub.find(options.checkpoint or CHECKPOINTS / f"{options.task}.safetensors")
 
 
 def work_through(
@@ -147,13 +143,14 @@ def work_through(
     targets: list[list[str]],
     answer: Callable[[str, Image.Image], list[Image.Image]],
     draft: int | None = 2048,
+    **looks,
 ) -> bool:
-    """Writes the answers to each source. What cannot be used is named, and the others are done."""
+    """Writes the answers to each source. What cannot be used is named, and the others are done. looks: Pillow's."""
     well = True
     for source, files in zip(tqdm(sources, unit="picture", disable=None if len(sources) > 1 else True), targets):
         try:
             for file, picture in zip(files, answer(source, open_source(source, draft))):
-                save(picture, file)
+                save(picture, file, **looks)
         except PictureError as error:
             tqdm.write(f"{source}: {error}", sys.stderr)
             well = False
@@ -179,8 +176,9 @@ def device(text: str) -> torch.device:
     """An argparse type: a device that works here."""
     try:
         torch.zeros(1, device=text).cpu()
-    except (RuntimeError, AssertionError) as error:
-        raise argparse.ArgumentTypeError(f"{text} cannot be used here: {str(error).splitlines()[0]}") from error
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise argparse.ArgumentTypeError(f"{text} cannot be used here, use cpu: {reason}") from error
     return torch.device(text)
 
 
@@ -199,7 +197,8 @@ def read_arguments(arguments: Sequence[str] | None) -> Options:
         command.add_argument("pictures", nargs=several, metavar=picture, help="file, folder, or - for stdin")
         what = "PNG file, - for stdout, or a folder for several pictures"
         command.add_argument("-o", "--out", required=True, metavar="OUT", help=what)
-        command.add_argument("--checkpoint", metavar="FILE", help="default: the one in assets/checkpoints")
+        place = "FILE, or USER/REPO on the Hugging Face Hub; default: the one in assets/checkpoints"
+        command.add_argument("--checkpoint", metavar="PLACE", help=place)
         command.add_argument("--device", type=device, default="cpu", help="default: cpu")
         return command.add_argument
 
@@ -208,13 +207,13 @@ def read_arguments(arguments: Sequence[str] | None) -> Options:
 
     examples = "drawing.png -o face.png\ndrawings/ -o faces/ --variants 4 --seed 7\n- -o - < photo.jpg > face.png"
     does = "line drawings, or photos of faces -> faces"
-    option = add("sketch2face", does, "DRAWING", examples, run=translate, read=read_drawing)
+    option = add("sketch2face", does, "DRAWING", examples, run=translate)
     option("--variants", **count, help="N answers to each drawing, NAME_1.png to NAME_N.png")
     option("--seed", **seed, help="of the variants; default: 0")
     option("--detail", type=within(0, 1, float), default=0.5, metavar="D", help="of a photo's lines, 0 to 1")
 
     examples = "map.png -o building.png\nmaps/ -o buildings/ --variants 4 --seed 7"
-    option = add("facades", "label maps -> buildings", "MAP", examples, run=translate, read=read_map)
+    option = add("facades", "label maps -> buildings", "MAP", examples, run=translate)
     option("--variants", **count, help="N answers to each map, NAME_1.png to NAME_N.png")
     option("--seed", **seed, help="of the variants; default: 0")
 
@@ -232,6 +231,16 @@ def read_arguments(arguments: Sequence[str] | None) -> Options:
     count = count | {"type": within(1, MAX_FACES)}
     option("--samples", **count, help="N new faces instead: NAME_7.png is that of seed 7")
     option("--seed", **seed, help="of the first of them; default: 0")
+
+    does = "a trained model as an ONNX file, which runs without Python"
+    example = "example:\n  python -m gan_core export sketch2face -o out/sketch2face.onnx"
+    command = commands.add_parser("export", help=does, description=does, allow_abbrev=False, epilog=example)
+    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    command.set_defaults(fail=command.error, run=write_onnx)
+    command.add_argument("task", choices=TASKS, metavar="TASK", help=f"one of {', '.join(TASKS)}")
+    what = "the file; of vaegan two, FILE-encoder.onnx and FILE-decoder.onnx"
+    command.add_argument("-o", "--out", required=True, metavar="FILE.onnx", help=what)
+    command.add_argument("--checkpoint", metavar="FILE", help="default: the one in assets/checkpoints")
     return parser.parse_args(arguments)
 
 
@@ -247,8 +256,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # nobody reads on; Python would complain of it once more at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (CheckpointError, PictureError, OSError) as error:
+    except (CheckpointError, ExportError, PictureError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error}. Choose another file or folder.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -1,7 +1,6 @@
 """Many visitors, one network: what is asked for at the same time is answered in one pass."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -17,31 +16,31 @@ class Batcher(Generic[Item, Answer]):
 
     While the function works in a thread, requests gather; the next call takes up to `largest` of them,
     oldest first, so that nobody starves. At most `waiting` requests may wait; one more raises BusyError.
-    A request whose visitor has gone (a cancelled task) is left out.
+    A request whose visitor has gone (a cancelled task) leaves the queue.
     """
 
     def __init__(self, function: Callable[[Sequence[Item]], Sequence[Answer]], largest: int = 8, waiting: int = 64):
         self.function, self.largest, self.waiting = function, largest, waiting
-        self._requests: deque[tuple[Item, asyncio.Future]] = deque()
+        self._requests: dict[asyncio.Future, Item] = {}  # oldest first
         self._worker: asyncio.Task | None = None
 
     async def __call__(self, item: Item) -> Answer:
         if len(self._requests) >= self.waiting:
             raise BusyError("Too many people are here at this moment. Try again in a few seconds.")
         future = asyncio.get_running_loop().create_future()
-        self._requests.append((item, future))
+        self._requests[future] = item
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
-        return await future
+        try:
+            return await future
+        finally:
+            self._requests.pop(future, None)  # who has gone leaves the place to others
 
     async def _work(self) -> None:
         try:
             while self._requests:
-                taken = [self._requests.popleft() for _ in range(min(self.largest, len(self._requests)))]
-                wanted = [(item, future) for item, future in taken if not future.cancelled()]
-                if not wanted:
-                    continue
-                for (_, future), answer in zip(wanted, await self._answer([item for item, _ in wanted])):
+                wanted = {future: self._requests.pop(future) for future in list(self._requests)[: self.largest]}
+                for future, answer in zip(wanted, await self._answer(list(wanted.values()))):
                     if future.cancelled():
                         continue
                     if isinstance(answer, Exception):

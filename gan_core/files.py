@@ -3,7 +3,8 @@
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
@@ -37,7 +38,7 @@ def open_source(source: str, draft: int | None = 2048) -> Image.Image:
     if source == PIPE:
         return open_picture(sys.stdin.buffer.read(), draft=draft)
     if Path(source).is_dir():
-        raise PictureError(f"This folder holds no pictures ({', '.join(ENDINGS)}).")
+        raise PictureError(f"This folder holds no pictures ({', '.join(ENDINGS)}). Choose another.")
     return open_picture(source, draft=draft)
 
 
@@ -75,10 +76,13 @@ def check_targets(sources: Sequence[str], targets: Sequence[list[str]]) -> None:
         taken.add(place)
 
 
-def save(picture: Image.Image, target: str) -> None:
-    """As PNG, whole or not at all; folders are made. Raises PictureError; BrokenPipeError if nobody reads stdout."""
+def save(picture: Image.Image, target: str, **options) -> None:
+    """As PNG, whole or not at all; folders are made. Raises PictureError; BrokenPipeError if nobody reads stdout.
+
+    options: Pillow's.
+    """
     data = io.BytesIO()
-    picture.save(data, "PNG")
+    picture.save(data, "PNG", **options)
     try:
         if target == PIPE:
             sys.stdout.buffer.write(data.getbuffer())
@@ -94,9 +98,35 @@ def save(picture: Image.Image, target: str) -> None:
 def write(path: Path, data: bytes) -> None:
     """The file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path, sync=False) as partial:
+        partial.write_bytes(data)
+
+
+@contextmanager
+def whole(path: Path, keep: Path | None = None, sync: bool = True) -> Iterator[Path]:
+    """A file beside `path` to write to, which takes its place at the end, or vanishes if there is an error.
+
+    Whoever is killed, and whenever: at `path` is what was there before or all that is new. keep: a name for what was
+    there before. sync: wait until the disk has it, so that no power failure takes it back.
+    """
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_bytes(data)
+        yield partial
+        if sync:
+            flush_to_disk(partial)
+        if keep and path.exists():
+            os.replace(path, keep)
         os.replace(partial, path)
+        if sync and os.name != "nt":  # Windows has no such thing for folders
+            flush_to_disk(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Returns when the disk has a file, or the names in a folder."""
+    number = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from gan_core.image import resize, tile
 from gan_core.mixer import FaceMixer
+from gan_core.provenance import NOTE, SOFTWARE, disclosure
 
 FPS = 25  # a GIF counts in hundredths of a second: 4 for each picture
 GIF_SIDE, MP4_SIDE = 192, 384
@@ -32,7 +33,9 @@ def to_gif(pictures: Sequence[Image.Image], side: int = GIF_SIDE) -> bytes:
     palette = tile(list(looked_at), columns=len(looked_at), gap=0).quantize(256, Image.Quantize.MEDIANCUT)
     frames = [resize(picture, (side, side)).quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     buffer = io.BytesIO()
-    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=1000 // FPS, loop=0)
+    frames[0].save(
+        buffer, "GIF", save_all=True, append_images=frames[1:], duration=1000 // FPS, loop=0, **disclosure("GIF")
+    )
     return buffer.getvalue()
 
 
@@ -40,6 +43,7 @@ def to_mp4(pictures: Iterable[Image.Image], side: int = MP4_SIDE) -> bytes:
     """An MP4 that browsers play, of square RGB pictures, scaled to side x side, an even number."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
+        container.metadata.update(comment=NOTE, encoded_by=SOFTWARE)
         stream = container.add_stream("libx264", rate=FPS, options={"crf": "18", "preset": "superfast"})
         stream.width = stream.height = side
         stream.pix_fmt = "yuv420p"  # the only one that every browser knows

@@ -48,7 +48,9 @@ def open_picture(file, max_pixels: int = MAX_PIXELS, draft: int | None = 2048) -
             if draft is not None:
                 picture.draft("RGB", (draft, draft))
             picture.load()
-            return to_rgb(picture)
+            picture = to_rgb(picture)
+            picture.info.clear()  # the turn has been made; place and camera are nobody's business, nor is broken EXIF
+            return picture
     except PictureError:
         raise
     except FileNotFoundError as error:

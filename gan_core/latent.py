@@ -115,7 +115,7 @@ class LatentSpace(nn.Module):
         self.config = config
         size, clusters = config.size, config.clusters
         self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("directions", torch.eye(size))  # a row each
+        self.register_buffer("directions", torch.zeros(size, size).fill_diagonal_(1))  # a row each
         self.register_buffer("deviations", torch.ones(size))
         self.register_buffer("cluster_weights", torch.full((clusters,), 1 / clusters))
         self.register_buffer("cluster_means", torch.zeros(clusters, size))  # along the directions, in deviations

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from gan_core.faces import FaceLayout
+from gan_core.faces import FaceLayout, crop_face
 from gan_core.image import fit, to_gray
 
 PHOTO_SIDE = 512  # of a framed face whose lines are drawn
@@ -410,6 +410,11 @@ def is_drawing(picture: Image.Image) -> bool:
     flat = (np.abs(gray - paper) < 18).mean()
     colourless = (colours.max(axis=2) - colours.min(axis=2)).mean() < 14
     return bool(colourless and flat > 0.62 and (paper > 170 or paper < 60))
+
+
+def read_drawing(picture: Image.Image, detail: float = 0.5) -> Image.Image:
+    """A drawing as it is; of a photo the lines of its face, see `draw_lines`. Raises NoFaceError."""
+    return picture if is_drawing(picture) else draw_lines(crop_face(picture, PHOTO_SIDE), detail)
 
 
 def normalise_drawing(drawing: Image.Image) -> Image.Image:

@@ -32,8 +32,13 @@ class MaxPoolUNetConfig:
 
     def __post_init__(self):
         object.__setattr__(self, "widths", tuple(self.widths))  # a list, when it comes from a checkpoint
-        if len(self.widths) < 2:
-            raise ValueError(f"widths are {self.widths}; the U-Net needs at least two stages")
+        if not 2 <= len(self.widths) <= 8:
+            raise ValueError(f"widths are {self.widths}; the U-Net needs at least two stages, and at most eight")
+        if not (1 <= self.convolutions <= 16 and 0 <= self.residual <= 16):
+            raise ValueError(
+                f"a stage has {self.convolutions} convolutions and {self.residual} residual blocks; "
+                "it may have 1 to 16 and 0 to 16"
+            )
 
     @property
     def multiple(self) -> int:

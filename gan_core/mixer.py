@@ -1,6 +1,6 @@
 """Faces to latents and back, without torch in sight."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +9,10 @@ from PIL import Image
 from torch import Tensor
 
 from gan_core import checkpoint, latent
+from gan_core.checkpoint import CheckpointError
 from gan_core.image import crop_square, to_pictures, to_rgb, to_tensor
 from gan_core.latent import LatentSpace, LatentSpaceConfig
-from gan_core.predictor import has_bfloat16, ready
+from gan_core.predictor import compile_on_cpu, has_bfloat16, ready
 from gan_core.tasks import TASKS
 from gan_core.vae_gan import VAE, VAEConfig
 
@@ -49,6 +50,7 @@ class FaceMixer:
         # The encoder is small and what it says is kept; the decoder follows a slider.
         self.encoder = ready(vae.encoder, self.device, torch.float32)
         self.decoder = ready(vae.decoder, self.device, self.dtype)
+        self._decode: Callable[[Tensor], Tensor] = self.decoder
         self.space = space or LatentSpace(LatentSpaceConfig(self.latent, 1))
         self.mean, self.directions, self.deviations = (
             x.numpy().copy() for x in (self.space.mean, self.space.directions, self.space.deviations)
@@ -59,17 +61,32 @@ class FaceMixer:
         """Raises CheckpointError if the file is missing, damaged, too new or for another task."""
         loaded = checkpoint.load(path, TASK)
         space = loaded.build("latents", LatentSpace, LatentSpaceConfig) if "latents" in loaded.weights else None
-        names = loaded.facts.get("direction_names", [])
-        return cls(loaded.build("vae", VAE, VAEConfig), space, device, [str(name) for name in names])
+        vae = loaded.build("vae", VAE, VAEConfig)
+        if space and space.config.size != vae.config.latent:
+            raise CheckpointError(
+                f"{path} has faces of {vae.config.latent} numbers and a latent space of {space.config.size}. "
+                "Fetch it again, or train it again."
+            )
+        names = loaded.facts.get("direction_names")
+        names = [str(name) for name in names] if isinstance(names, list) else []
+        return cls(vae, space, device, names)
+
+    def accelerate(self) -> bool:
+        """As `Pix2PixPredictor.accelerate`, for the decoder."""
+        graph = compile_on_cpu(self.decoder, torch.zeros(1, self.latent))
+        self._decode = graph or self._decode
+        return graph is not None
 
     @torch.inference_mode()
     def encode(self, face: Image.Image) -> np.ndarray:
         """A picture of any size and mode -> the mean of its latent, `(D,)`; its centred square is what counts.
 
-        Raises PictureError if the picture has no pixels or too many.
+        Raises PictureError if the picture has no pixels or too many, CheckpointError if the encoder overflows.
         """
         picture = to_tensor(crop_square(to_rgb(face), self.size)) * 0.5 + 0.5  # (1, 3, size, size) in [0, 1]
         mean, _ = self.encoder(picture.to(self.device).contiguous(memory_format=torch.channels_last))
+        if not mean.isfinite().all():
+            raise CheckpointError("The encoder of this checkpoint overflows. Fetch it again, or train it again.")
         return mean[0].float().cpu().numpy()
 
     def sample(self, count: int = 1, seed: int = 0, truncation: float = 1.0) -> np.ndarray:
@@ -93,7 +110,7 @@ class FaceMixer:
             raise ValueError(f"there are {len(latents)} latents; at most {MAX_FACES} can be decoded at once")
         pictures = []
         for batch in latents.split(BATCH):
-            faces = self.decoder(batch.to(self.device, self.dtype))  # (N, 3, size, size) in [0, 1]
+            faces = self._decode(batch.to(self.device, self.dtype))  # (N, 3, size, size) in [0, 1]
             pictures += to_pictures(faces * 2 - 1)
         return pictures if np.ndim(z) > 1 else pictures[0]
 

@@ -119,8 +119,10 @@ class Palette:
 
     @staticmethod
     def _commonest(pixels: np.ndarray) -> np.ndarray:
-        colors, counts = np.unique(pixels.reshape(-1, 3), axis=0, return_counts=True)
-        return colors[counts.argmax()]
+        codes = pixels.reshape(-1, 3).astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
+        colors, counts = np.unique(codes, return_counts=True)  # of rows it would take ten times as long
+        code = int(colors[counts.argmax()])
+        return np.array([code >> 16, code >> 8 & 255, code & 255], dtype=np.uint8)
 
 
 def voc_colors(count: int) -> tuple[Color, ...]:

@@ -31,6 +31,8 @@ class PatchGANConfig:
     def __post_init__(self):
         if self.norm not in (*NORMS, "spectral"):
             raise ValueError(f"norm is {self.norm!r}; it must be one of {', '.join(NORMS)} or spectral")
+        if not 1 <= self.halvings <= 12:
+            raise ValueError(f"halvings is {self.halvings}; it must be 1 to 12")
 
 
 class PatchDiscriminator(nn.Module):

@@ -2,7 +2,8 @@
 
 import copy
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from gan_core import checkpoint
 from gan_core.checkpoint import CheckpointError
 from gan_core.image import fit, to_pictures, to_rgb, to_tensor
 from gan_core.patchgan import PatchDiscriminator, PatchGANConfig
+from gan_core.runtime import compile_graph
 from gan_core.tasks import TASKS, Task
 from gan_core.unet import Noise, UNetConfig, UNetGenerator
 
@@ -42,6 +44,7 @@ class Pix2PixPredictor:
         self.dtype = torch.bfloat16 if has_bfloat16(self.device) else torch.float32
         self.channels = generator.config.in_channels
         self.generator = ready(generator, self.device, self.dtype)
+        self._generate: Callable[[Tensor], Tensor] = self.generator
         self.discriminator = discriminator and ready(discriminator, self.device, self.dtype)
         self.noisy_generator = share_weights(self.generator)
         for module in self.noisy_generator.modules():
@@ -54,7 +57,7 @@ class Pix2PixPredictor:
         """Raises CheckpointError if the file is missing, damaged, too new or for no pix2pix task."""
         loaded = checkpoint.load(path)
         if loaded.task not in TASKS:
-            raise CheckpointError(f"{path} is a checkpoint for {loaded.task}; this class runs {', '.join(TASKS)}.")
+            raise CheckpointError(f"{path} is a checkpoint for {loaded.task}; use one of {', '.join(TASKS)}.")
         if loaded.task in OTHERS:
             other = OTHERS[loaded.task]
             raise CheckpointError(f"{path} is a checkpoint for {loaded.task}. Open it by gan_core.{other}.")
@@ -62,8 +65,20 @@ class Pix2PixPredictor:
         discriminator = None
         if "discriminator" in loaded.weights:
             discriminator = loaded.build("discriminator", PatchDiscriminator, PatchGANConfig)
-        adversarial = loaded.facts.get("recipe", {}).get("adversarial", "bce")
+        recipe = loaded.facts.get("recipe")
+        adversarial = recipe.get("adversarial", "bce") if isinstance(recipe, dict) else "bce"
         return cls(generator, TASKS[loaded.task], discriminator, adversarial, device)
+
+    def accelerate(self) -> bool:
+        """Compiles the generator for this processor, in a second or two; returns whether that could be done.
+
+        Until then, and where it cannot be done (on a GPU, or without OpenVINO), PyTorch answers. What `predict` gives
+        changes by rounding: at most a level of 255 in float32. May run in a thread beside predictions.
+        """
+        example = torch.zeros(1, self.channels, self.task.size, self.task.size)
+        graph = compile_on_cpu(self.generator, example)
+        self._generate = graph or self._generate
+        return graph is not None
 
     def predict(self, picture: Image.Image) -> Image.Image:
         """picture: any mode and size. Returns RGB of the task's size."""
@@ -74,7 +89,7 @@ class Pix2PixPredictor:
         """As `predict`, for several pictures in one pass of the network."""
         if not pictures:
             return []
-        return to_pictures(self.generator(self._sources(pictures)))
+        return to_pictures(self._generate(self._sources(pictures)))
 
     @torch.inference_mode()
     def predict_variants(self, picture: Image.Image, count: int = 4, seed: int = 0) -> list[Image.Image]:
@@ -86,9 +101,15 @@ class Pix2PixPredictor:
         if not 1 <= count <= MAX_VARIANTS:
             raise ValueError(f"count is {count}; between 1 and {MAX_VARIANTS} variants can be made at once")
         sources = self._sources([picture]).expand(count, -1, -1, -1)
+        with self.seeded(seed):
+            return to_pictures(self.noisy_generator(sources))
+
+    @contextmanager
+    def seeded(self, seed: int) -> Iterator[None]:
+        """In it torch throws the dice of a seed; those of everybody else stay as they are."""
         with self._seeding, torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(seed)
-            return to_pictures(self.noisy_generator(sources))
+            yield
 
     @torch.inference_mode()
     def realism(self, source: Image.Image, picture: Image.Image) -> Image.Image:
@@ -123,6 +144,15 @@ def ready(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Mo
     """A copy of a network for inference there: in eval mode, norms folded, channels last, without gradients."""
     network = fold_norms(network).requires_grad_(False)
     return network.to(device, dtype, memory_format=torch.channels_last)
+
+
+def compile_on_cpu(network: nn.Module, example: Tensor) -> Callable[[Tensor], Tensor] | None:
+    """`compile_graph` for a network that is `ready`; None if it lives elsewhere. example: float32."""
+    weight = next(network.parameters())
+    if weight.device.type != "cpu":
+        return None
+    plain = copy.deepcopy(network).float().to(memory_format=torch.contiguous_format)
+    return compile_graph(plain, example, bfloat16=weight.dtype == torch.bfloat16)
 
 
 def fold_norms(network: nn.Module) -> nn.Module:

@@ -15,6 +15,7 @@ MAX_SEED = 2**31 - 1
 MOST_FACES = 6
 DIRECTIONS = 8  # that have a slider
 LARGEST_SHIFT = 3.0  # standard deviations
+LARGEST_WEIGHT = 1_000_000  # from other programs; the pages' are shares
 LARGEST_LATENT = 100.0  # no encoder comes near it
 # Measured with the shipped model: 2 of 100 held-out drawn faces are doubted, 97 of 100 photos, and flat colours.
 LEAST_LIKENESS, LARGEST_STRANGENESS = 0.5, 1.45

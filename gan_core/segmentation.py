@@ -44,6 +44,8 @@ class SegmentationConfig:
             object.__setattr__(self, "unet", MaxPoolUNetConfig(**self.unet))
         if self.paints not in PAINTS:
             raise ValueError(f"paints is {self.paints!r}; it must be one of {', '.join(PAINTS)}")
+        if not (1 <= self.size <= 1024 and 1 <= self.block <= 16):
+            raise ValueError(f"size is {self.size} and block {self.block}; they must be 1 to 1024 and 1 to 16")
         channels, needed = (self.unet.in_channels, self.unet.out_channels), (3 * self.block**2, PAINTS[self.paints])
         if channels != needed:
             raise ValueError(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gan_core import checkpoint
 from gan_core.image import resize, shrink, to_pictures, to_rgb, to_tensor
+from gan_core.palette import VOC
 from gan_core.predictor import has_bfloat16, ready
 from gan_core.segmentation import SegmentationConfig, SegmentationGenerator, enlarge
 from gan_core.tasks import TASKS
@@ -19,6 +20,7 @@ GUIDE_SIDE = 1024  # pixels of the longer side of the photo in which edges are l
 RADIUS, SMOOTH = 5, 1e-4  # of the edge filter: pixels at the working size; variance of [0, 1] that is no edge
 LEAST_SHARE = 0.004  # of the picture; a class with less is confetti
 SCALES = (0.75, 1.0, 1.25)  # of a thorough look
+STRENGTH = 0.55  # of the colours of an overlay
 LEAST_PRESENCE = 1e-3  # no class is ruled out
 # Power of what the picture as a whole says of a class. At 1 mIoU on val is 0.4 points higher, but pixel accuracy 0.9
 # lower, and a rocket at night is one quarter cats and monitors, rather than one twentieth.
@@ -128,6 +130,12 @@ def class_shares(labels: np.ndarray) -> dict[int, float]:
     # np.bincount would first make eight bytes of each pixel.
     counts = cv2.calcHist([labels], [0], None, [256], [0, 256])[:, 0]
     return {int(number): float(counts[number] / labels.size) for number in np.argsort(-counts) if counts[number]}
+
+
+def lay_over(photo: Image.Image, labels: np.ndarray) -> Image.Image:
+    """The photo, RGB, under the colours of its classes `(H, W)`; background has none."""
+    strength = Image.fromarray(np.where(labels, round(255 * STRENGTH), 0).astype(np.uint8))
+    return Image.composite(VOC.to_picture(labels), photo, strength)
 
 
 def as_array(shares: Tensor) -> np.ndarray:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-NORMS = {"batch": nn.BatchNorm2d, "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True)}
+# Groups of one channel are instance normalisation; torch's InstanceNorm2d takes pictures out of their memory format.
+NORMS = {"batch": nn.BatchNorm2d, "instance": lambda channels: nn.GroupNorm(channels, channels)}
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class UNetConfig:
     noise: add pixel noise, scaled for each channel, after the stages that lay out texture (StyleGAN, Karras et al.,
         arXiv 1812.04948, section 2). Hair and skin need randomness; where the source is empty paper there is
         none, and a generator pressed for detail turns the kinks of its ReLUs into contour lines instead.
+    skips: False is the encoder-decoder that the paper compares the U-Net with (section 4.2, figure 5).
     """
 
     in_channels: int = 3
@@ -43,14 +45,19 @@ class UNetConfig:
     upsampling: str = "transposed"
     refine_channels: int = 0
     noise: bool = False
+    skips: bool = True
 
     def __post_init__(self):
         if self.norm not in NORMS:
             raise ValueError(f"norm is {self.norm!r}; it must be one of {', '.join(NORMS)}")
         if self.upsampling not in ("transposed", "mixed"):
             raise ValueError(f"upsampling is {self.upsampling!r}; it must be transposed or mixed")
-        if self.depth < 5:
-            raise ValueError(f"depth is {self.depth}; the U-Net needs at least 5 halvings")
+        if not 5 <= self.depth <= 12:
+            raise ValueError(f"depth is {self.depth}; the U-Net needs 5 to 12 halvings")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; it must be a share from 0 to below 1")
+        if self.refine_channels and not self.skips:
+            raise ValueError("refine_channels is a skip from the source; without skips it must be 0")
 
     @property
     def stage_channels(self) -> list[int]:
@@ -84,14 +91,14 @@ class Noise(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1, channels, 1, 1))
-        self.register_buffer("fixed", torch.empty(0), persistent=False)
+        self.register_buffer("fixed", None, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         count, _, height, width = x.shape
         if self.training:
             noise = torch.randn(count, 1, height, width, device=x.device, dtype=x.dtype)
         else:
-            if self.fixed.shape[-2:] != (height, width):
+            if self.fixed is None or self.fixed.shape[-2:] != (height, width):
                 with torch.inference_mode(False):  # else it could not be used in training any more
                     rng = torch.Generator().manual_seed(height)
                     self.fixed = torch.randn(1, 1, height, width, generator=rng).to(x.device, x.dtype)
@@ -182,10 +189,11 @@ class UNetGenerator(nn.Module):
             )
             for i in range(config.depth)
         )
+        joined = 2 if config.skips else 1
         # From the bottom up. All but the innermost receive the skip of their own size too.
         self.ups = nn.ModuleList(
             Up(
-                channels[i] if i == last else 2 * channels[i],
+                channels[i] if i == last else joined * channels[i],
                 channels[i - 1],
                 config,
                 transposed=config.upsampling == "transposed" or last - i < 3,
@@ -193,7 +201,7 @@ class UNetGenerator(nn.Module):
             )
             for i in range(last, 0, -1)
         )
-        self.paint = Paint(2 * channels[0], config)
+        self.paint = Paint(joined * channels[0], config)
         self.apply(init_weights)
 
     def forward(self, source: Tensor) -> Tensor:
@@ -210,7 +218,9 @@ class UNetGenerator(nn.Module):
             skips.append(x)
         skips.pop()
         for up in self.ups:
-            x = torch.cat([up(x), skips.pop()], dim=1)  # (N, 2 * channels[i - 1], H / 2**i, W / 2**i)
+            x, skip = up(x), skips.pop()  # (N, channels[i - 1], H / 2**i, W / 2**i) both
+            if self.config.skips:
+                x = torch.cat([x, skip], dim=1)  # (N, 2 * channels[i - 1], H / 2**i, W / 2**i)
         return self.paint(x, source)  # (N, out_channels, H, W)
 
 
@@ -220,6 +230,6 @@ def init_weights(module: nn.Module) -> None:
         nn.init.normal_(module.weight, 0.0, 0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-    elif isinstance(module, (nn.BatchNorm2d, nn.InstanceNorm2d)):
+    elif isinstance(module, (nn.BatchNorm2d, nn.GroupNorm)):
         nn.init.normal_(module.weight, 1.0, 0.02)
         nn.init.zeros_(module.bias)

@@ -52,6 +52,11 @@ class VAEConfig:
         object.__setattr__(self, "widths", tuple(self.widths))  # a list, when it comes from a checkpoint
         if self.upsampling not in ("transposed", "mixed"):
             raise ValueError(f"upsampling is {self.upsampling!r}; it must be transposed or mixed")
+        if not (1 <= len(self.widths) <= 8 and 0 <= self.residual <= 16):
+            raise ValueError(
+                f"there are {len(self.widths)} widths and {self.residual} residual blocks at a stage; "
+                "there may be 1 to 8 and 0 to 16"
+            )
         if self.size % 2 ** len(self.widths):
             raise ValueError(
                 f"size is {self.size}; with {len(self.widths)} halvings it must be a multiple of "

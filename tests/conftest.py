@@ -10,11 +10,14 @@ from torch import nn
 
 from gan_core import checkpoint
 from gan_core.facades import random_facade
-from gan_core.palette import FACADES
+from gan_core.maxpool_unet import MaxPoolUNetConfig
+from gan_core.palette import FACADES, VOC
 from gan_core.patchgan import PatchDiscriminator, PatchGANConfig
+from gan_core.segmentation import SegmentationConfig, SegmentationGenerator
 from gan_core.tasks import TASKS, Task
 from gan_core.unet import Noise, UNetConfig, UNetGenerator
 from gan_core.vae_gan import VAE, VAEConfig
+from tests.fake_hub import FakeHub
 from train.mixture import fit_latent_space
 
 TINY_UNET = UNetConfig(in_channels=1, base_channels=4, norm="batch", upsampling="mixed", refine_channels=4)
@@ -156,3 +159,38 @@ def noisy_generator() -> UNetGenerator:
         if isinstance(module, Noise):
             nn.init.constant_(module.weight, 0.5)
     return net.eval()
+
+
+@pytest.fixture(scope="session")
+def small_models(tmp_path_factory, mixer_folder):
+    """A folder with a small checkpoint for each task."""
+    folder = tmp_path_factory.mktemp("small")
+    for task, channels in (("sketch2face", 1), ("facades", 3)):
+        networks = {
+            "generator": enliven(UNetGenerator(replace(TINY_UNET, in_channels=channels))),
+            "discriminator": PatchDiscriminator(replace(TINY_PATCHGAN, source_channels=channels)),
+        }
+        checkpoint.save(folder / f"{task}.safetensors", task, networks, {"steps": 7, "recipe": {"epochs": 1}})
+    unet = MaxPoolUNetConfig(12, len(VOC), widths=(8, 16), residual=1, context=True)
+    classes = enliven(SegmentationGenerator(SegmentationConfig(unet, paints="classes", block=2, size=32)))
+    checkpoint.save(folder / "segmentation.safetensors", "segmentation", {"generator": classes})
+    (folder / "vaegan.safetensors").write_bytes((mixer_folder / "vaegan.safetensors").read_bytes())
+    return folder
+
+
+@pytest.fixture
+def fake_hub(tmp_path, monkeypatch):
+    """The Hub on this computer, empty, and its cache with it. Nobody is logged in unless HF_TOKEN is set."""
+    hub = FakeHub()
+    constants = "huggingface_hub.constants"
+    monkeypatch.setattr(f"{constants}.ENDPOINT", hub.url)
+    monkeypatch.setattr(
+        f"{constants}.HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setattr(f"{constants}.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(f"{constants}.HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr(f"{constants}.HF_HUB_OFFLINE", False)
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    yield hub
+    hub.close()

@@ -122,6 +122,22 @@ def test_more_than_can_wait_are_turned_away_and_the_others_served(doubler):
     assert asyncio.run(scenario()) == ([0, 2, 4, 6], 10)
 
 
+def test_whoever_has_gone_leaves_the_place_to_others(doubler):
+    async def scenario():
+        batcher = Batcher(doubler, waiting=2)
+        doubler.gate.clear()
+        working = await started(batcher, [0])
+        await until(lambda: doubler.batches)
+        for gone in await started(batcher, [1, 2]):
+            gone.cancel()
+        await asyncio.sleep(0)
+        waiting = await started(batcher, [3, 4])
+        doubler.gate.set()
+        return await asyncio.gather(*working, *waiting)
+
+    assert asyncio.run(scenario()) == [0, 6, 8]
+
+
 def test_whoever_has_gone_is_left_out(doubler):
     async def scenario():
         batcher = Batcher(doubler)

@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import asdict
 
 import pytest
@@ -56,6 +57,16 @@ def test_networks_come_back_as_they_were_saved(saved, generator, discriminator):
 
 def test_the_weights_are_stored_in_half_the_bytes(saved):
     assert {value.dtype for value in load_file(saved).values()} == {torch.float16, torch.int64}
+
+
+@pytest.mark.parametrize("bad", [float("inf"), -float("inf"), float("nan")])
+def test_weights_that_are_not_finite_never_replace_good_ones(saved, generator, bad):
+    before = saved.read_bytes()
+    with torch.no_grad():
+        next(generator.parameters()).view(-1)[0] = bad
+    with pytest.raises(CheckpointError, match=r"in generator\..* are not finite, so .* was not written.*float32"):
+        checkpoint.save(saved, "sketch2face", {"generator": generator})
+    assert saved.read_bytes() == before and os.listdir(saved.parent) == [saved.name]
 
 
 def test_what_is_too_large_for_half_the_bytes_keeps_its_value(tmp_path):
@@ -209,3 +220,23 @@ def test_what_is_written_says_whose_it_is(saved):
     with safe_open(saved, framework="pt") as file:
         metadata = file.metadata()
     assert (metadata["format"], metadata["version"]) == (FORMAT, str(VERSION))
+
+
+@pytest.mark.parametrize("text", ["null", "5", "[]", '{"generator": 5}', '{"generator": null}', "[" * 50_000])
+def test_a_description_of_another_kind_is_damaged(tmp_path, text):
+    metadata = {"format": "gan_core", "version": "1", "task": "facades", "configs": text, "facts": "{}"}
+    checkpoint.write(tmp_path / "a.safetensors", {"generator.a": torch.ones(1)}, metadata)
+    with pytest.raises(CheckpointError, match="Fetch the file again"):
+        checkpoint.load(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"base_channels": 10**9}, {"base_channels": 2_000}, {"depth": 10**9}, {"dropout": float("nan")}, {"norm": {}}],
+)
+def test_a_description_that_asks_for_too_much_is_refused_before_memory_is_taken(tmp_path, generator, change):
+    checkpoint.save(tmp_path / "a.safetensors", "sketch2face", {"generator": generator})
+    loaded = checkpoint.load(tmp_path / "a.safetensors")
+    loaded.configs["generator"] |= change
+    with pytest.raises(CheckpointError, match="does not fit UNetGenerator"):
+        loaded.build("generator", UNetGenerator, UNetConfig)

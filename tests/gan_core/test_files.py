@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from gan_core.files import UsageError, check_targets, list_sources, name_targets, open_source, save
+from gan_core import files
+from gan_core.files import UsageError, check_targets, list_sources, name_targets, open_source, save, whole
 from gan_core.image import PictureError
 
 
@@ -135,6 +136,29 @@ def test_an_old_file_outlives_a_new_one_that_is_not_finished(tmp_path, monkeypat
     if isinstance(failing, OSError):
         assert str(raised.value) == f"{target} cannot be written (No space left on device). Choose another place."
     assert target.read_bytes() == b"old" and os.listdir(tmp_path) == ["red.png"]
+
+
+def test_what_was_there_before_can_be_kept_under_another_name(tmp_path):
+    for content in ("one", "two", "three"):
+        with whole(tmp_path / "state", keep=tmp_path / "earlier") as partial:
+            partial.write_text(content)
+    assert (tmp_path / "state").read_text() == "three"
+    assert (tmp_path / "earlier").read_text() == "two"
+    with pytest.raises(ZeroDivisionError), whole(tmp_path / "state", keep=tmp_path / "earlier") as partial:
+        partial.write_text("four")
+        1 / 0  # noqa: B018
+    assert sorted(os.listdir(tmp_path)) == ["earlier", "state"]
+    assert (tmp_path / "state").read_text() == "three"
+
+
+def test_the_disk_has_the_bytes_before_the_name_and_then_the_name(tmp_path, monkeypatch):
+    deeds = []
+    replace = os.replace
+    monkeypatch.setattr(files, "flush_to_disk", lambda path: deeds.append(path.name))
+    monkeypatch.setattr(os, "replace", lambda a, b: (deeds.append("replace"), replace(a, b)))
+    with whole(tmp_path / "state") as partial:
+        partial.write_text("x")
+    assert deeds == [".state.partial", "replace", tmp_path.name]
 
 
 def test_a_picture_goes_to_stdout_as_png(capsysbinary, red):

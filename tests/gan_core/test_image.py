@@ -201,6 +201,13 @@ def test_a_broken_exif_block_is_a_picture_error():
         open_picture(encode(noise(), "PNG", exif=b"Exif\0\0garbage"))
 
 
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0", b"\xff" * 99])
+def test_what_a_photo_says_of_itself_is_dropped_and_broken_exif_does_no_harm_later(exif):
+    picture = open_picture(encode(noise(), "JPEG", exif=exif, comment=b"at home"))
+    assert not picture.info
+    assert to_rgb(picture).size == (60, 40)
+
+
 def test_too_many_pixels_are_refused_before_they_are_decoded(monkeypatch):
     data = encode(noise((2000, 1500)), "PNG")
     assert open_picture(data, max_pixels=3_000_000).size == (2000, 1500)

@@ -5,14 +5,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from gan_core.faces import FaceLayout
+from gan_core.faces import FaceLayout, crop_face
 from gan_core.lineart import (
+    PHOTO_SIDE,
     SIZE,
     draw_like_a_hand,
     draw_lines,
     is_drawing,
     normalise_drawing,
     random_doodle,
+    read_drawing,
     resample,
     thin,
 )
@@ -239,6 +241,14 @@ def test_chalk_on_a_board_is_a_drawing():
 def test_a_photo_is_no_drawing(portrait, seed):
     assert not is_drawing(portrait(seed))
     assert not is_drawing(portrait(seed).convert("L").filter(ImageFilter.GaussianBlur(1)))
+
+
+def test_a_drawing_is_read_as_it_is_and_of_a_photo_the_lines_of_its_face(doodle):
+    assert read_drawing(doodle) is doodle
+    with Image.open(Path(__file__).parents[1] / "data" / "faces" / "face_1.jpg") as photo:
+        lines = draw_lines(crop_face(photo, PHOTO_SIDE), 0.9)
+        assert (np.asarray(read_drawing(photo, 0.9)) == np.asarray(lines)).all()
+        assert (np.asarray(read_drawing(photo, 0.1)) != np.asarray(lines)).any()
 
 
 def test_one_seed_is_one_doodle_and_another_is_another():

@@ -200,15 +200,6 @@ def test_fast_looks_at_one_size(checkpoints, photo_file):
     assert (np.asarray(Image.open("map.png")) == fast).all()
 
 
-def test_an_overlay_colours_all_but_the_background(photo):
-    photo = photo.resize((4, 2))
-    labels = np.array([[0, 0, 8, 8], [15, 0, 8, 0]], dtype=np.uint8)
-    overlay = np.asarray(__main__.lay_over(photo, labels)).astype(int)
-    before, colors = np.asarray(photo).astype(int), np.array(VOC.colors)[labels]
-    assert (overlay[labels == 0] == before[labels == 0]).all()
-    assert np.abs(overlay - (0.45 * before + 0.55 * colors))[labels > 0].max() < 2
-
-
 def test_with_several_photos_each_line_of_the_legend_names_its_own(photo_file, portrait, capsys):
     portrait(1).save("other.png")
     assert main(["segmentation", photo_file, "other.png", "-o", "maps", "--overlay", "overlays/"]) == 0

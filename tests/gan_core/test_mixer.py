@@ -205,3 +205,16 @@ def test_threads_do_not_disturb_each_other(mixer, portrait):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_the_compiled_decoder_answers_as_pytorch_does(vae, space, monkeypatch):
+    monkeypatch.setattr("gan_core.mixer.has_bfloat16", lambda device: False)
+    mixer = FaceMixer(vae, space)
+    latents = 3 * mixer.sample(5)
+    before = mixer.decode(latents)
+    assert mixer.accelerate()
+    assert mixer._decode is not mixer.decoder
+    after = mixer.decode(latents)
+    assert max(map(difference, before, after)) <= 1
+    assert difference(after[0], after[1]) > 5
+    assert mixer.decode(latents[0]) == after[0]

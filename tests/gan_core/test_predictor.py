@@ -1,3 +1,4 @@
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -261,3 +262,47 @@ def test_threads_do_not_disturb_each_other(house, doodle):
             assert [future.result() for future in futures] == alone
         for futures in sets:
             assert [future.result() for future in futures] == variants
+
+
+# --- the compiled graph
+
+
+@pytest.mark.parametrize("kind", ["generator", "noisy_generator"])
+def test_the_compiled_graph_answers_as_pytorch_does(float32, request, kind, task, doodle):
+    house = Pix2PixPredictor(request.getfixturevalue(kind), task)
+    drawings = [doodle, doodle.rotate(90), doodle.rotate(45)]
+    before, variants = house.predict_batch(drawings), house.predict_variants(doodle, 2)
+    assert house.accelerate()
+    assert house._generate is not house.generator
+    after = house.predict_batch(drawings)
+    assert levels(after[0], after[1]) > 20
+    assert max(map(levels, before, after)) <= 1
+    assert after == house.predict_batch(drawings)
+    assert variants == house.predict_variants(doodle, 2)
+
+
+def test_without_openvino_pytorch_goes_on(house, doodle, monkeypatch):
+    before = house.predict(doodle)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert not house.accelerate()
+    assert house.predict(doodle) == before
+
+
+def test_a_net_that_is_not_on_the_processor_is_left_to_pytorch(house):
+    house.generator.to("meta")
+    assert not house.accelerate()
+
+
+def test_many_threads_share_a_compiled_graph(house, doodle):
+    house.accelerate()
+    drawings = [doodle.rotate(angle) for angle in range(0, 360, 45)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(house.predict, drawings)) == house.predict_batch(drawings)
+
+
+def test_compiling_sends_nothing_to_anybody(house, monkeypatch):
+    """openvino.convert_model would."""
+    sent = []
+    monkeypatch.setattr("openvino_telemetry.main.Telemetry.send_event", lambda *event, **more: sent.append(event))
+    assert house.accelerate()
+    assert not sent

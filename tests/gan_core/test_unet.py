@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gan_core.unet import Down, Noise, UNetConfig, UNetGenerator, Up
+from gan_core.unet import NORMS, Down, Noise, UNetConfig, UNetGenerator, Up
 
 # Every pair of norm and upsampling that can be trained on 256x256.
 KINDS = [
@@ -54,7 +54,7 @@ def test_the_published_layers(published):
     assert len(convolutions) == 16
     assert all((m.kernel_size, m.stride, m.padding) == ((4, 4), (2, 2), (1, 1)) for m in convolutions)
     # No norm in the first stage and in the innermost one; leaky ReLUs of slope 0.2 in the encoder only.
-    normed = [any(isinstance(m, nn.InstanceNorm2d) for m in down) for down in published.downs]
+    normed = [any(isinstance(m, nn.GroupNorm) for m in down) for down in published.downs]
     assert normed == [False, True, True, True, True, True, True, False]
     assert {m.negative_slope for m in published.downs.modules() if isinstance(m, nn.LeakyReLU)} == {0.2}
     assert not any(isinstance(m, nn.LeakyReLU) for m in published.ups.modules())
@@ -67,7 +67,7 @@ def test_weights_start_from_the_published_distribution(published):
     weights = published.downs[4][1].weight.detach()
     assert weights.mean().abs() < 1e-3
     assert weights.std() == pytest.approx(0.02, rel=0.02)
-    scales = torch.cat([m.weight.detach() for m in published.modules() if isinstance(m, nn.InstanceNorm2d)])
+    scales = torch.cat([m.weight.detach() for m in published.modules() if isinstance(m, nn.GroupNorm)])
     assert scales.mean() == pytest.approx(1, abs=0.005)
     assert scales.std() == pytest.approx(0.02, rel=0.1)
     assert not published.paint.up[1].bias.any()
@@ -114,6 +114,22 @@ def test_every_skip_connection_reaches_the_answer(lively):
             assert not torch.allclose(net(source), before, atol=1e-3)
             change.remove()
             cut.remove()
+
+
+def test_without_skips_the_innermost_features_are_all_that_passes(lively):
+    """An encoder-decoder (section 4.2): half as many channels go into each stage of the decoder."""
+    net = lively(UNetGenerator(small(depth=5, skips=False, dropout=0.0))).eval()
+    assert [up[1].in_channels for up in net.ups] == net.config.stage_channels[:0:-1]
+    with torch.inference_mode():
+        innermost = net.downs[-1].register_forward_hook(lambda _, __, output: torch.zeros_like(output))
+        a, b = (net(torch.rand(1, 3, 32, 32)) for _ in range(2))
+        innermost.remove()
+        assert torch.equal(a, b)
+        assert not torch.equal(net(torch.rand(1, 3, 32, 32)), a)
+
+
+def test_a_config_from_before_there_was_a_choice_has_skips():
+    assert UNetConfig(base_channels=4, depth=5).skips
 
 
 def test_instance_norm_answers_alike_in_training_and_at_test_time(lively):
@@ -245,3 +261,11 @@ def test_the_noise_itself_is_not_stored(noisy_generator):
 def test_noise_is_added_where_texture_is_laid_out(upsampling, places):
     net = UNetGenerator(small(norm="batch", upsampling=upsampling, noise=True))
     assert sum(isinstance(module, Noise) for module in net.modules()) == places
+
+
+def test_instance_norm_is_torchs_own_and_keeps_the_memory_format():
+    ours, torchs = NORMS["instance"](3), nn.InstanceNorm2d(3, affine=True)
+    x = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
+    assert torch.allclose(ours(x), torchs(x), atol=1e-6)
+    assert ours(x).is_contiguous(memory_format=torch.channels_last)
+    assert ours.state_dict().keys() == torchs.state_dict().keys()
