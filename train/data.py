@@ -11,14 +11,15 @@ import cv2
 import numpy as np
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, default_collate
 
 from gan_core.faces import FaceLayout
-from gan_core.image import open_picture, to_tensor
+from gan_core.image import PictureError, open_picture, to_tensor
 from gan_core.lineart import SIZE, draw_like_a_hand
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 LAYOUTS = "layouts.json"
+MOST_IN_A_ROW = 8  # pictures that cannot be read, before it is the folder that is at fault
 
 Key = tuple[int, int]  # epoch, index
 
@@ -30,11 +31,22 @@ class DataError(ValueError):
 def list_pictures(folder: Path) -> list[Path]:
     """All pictures below a folder, sorted. Raises DataError if there are none."""
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder. Give the folder that holds the pictures.")
+        raise DataError(
+            f"{folder} is not a folder. Give the folder that holds the pictures; `python -m train.prepare` makes "
+            "it, from photos or from a data set on the Hub."
+        )
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
     if not files:
         raise DataError(f"{folder} holds no pictures ({', '.join(sorted(PICTURES))}).")
     return files
+
+
+def read_picture(path: Path) -> Image.Image:
+    """As `open_picture`; the error says in which folder."""
+    try:
+        return open_picture(path)
+    except PictureError as error:
+        raise PictureError(f"{path.parent}: {error}") from error
 
 
 def evenly(count: int, most: int) -> list[int]:
@@ -61,7 +73,7 @@ class FacePhotos(Dataset):
         return len(self.files)
 
     def photo(self, index: int) -> np.ndarray:
-        picture = open_picture(self.files[index])
+        picture = read_picture(self.files[index])
         if picture.size != (SIZE, SIZE):
             raise DataError(
                 f"{self.files[index]} is {picture.width}x{picture.height}, not {SIZE}x{SIZE}. "
@@ -78,6 +90,41 @@ class FacePhotos(Dataset):
         rng = np.random.default_rng((self.seed, epoch, index))
         photo, layout = augment(self.photo(index), self.layout(index), rng, self.zoom)
         return to_tensor(draw_like_a_hand(photo, rng, layout))[0], to_tensor(photo)[0]
+
+
+class StandIns(Dataset):
+    """A dataset in which the next picture stands in for one that cannot be read.
+
+    Items: that of the dataset, and a list of what was wrong; or None, and a DataError at the end of the list.
+    Errors are handed on, not raised, because a worker process would bury them in a traceback.
+    """
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: Key) -> tuple[tuple | None, list]:
+        epoch, index, *_ = key
+        troubles = []
+        try:
+            while len(troubles) < MOST_IN_A_ROW:
+                try:
+                    return self.dataset[key], troubles
+                except PictureError as error:
+                    troubles.append(str(error))
+                    key = epoch, (index + len(troubles)) % len(self)
+        except DataError as error:
+            return None, [error]
+        return None, [DataError(f"{len(troubles)} pictures in a row cannot be read. The last: {troubles[-1]}")]
+
+
+def collate(items: list[tuple[tuple | None, list]]) -> tuple[list[Tensor], list]:
+    """Items of `StandIns` -> a batch, and what was wrong with it."""
+    troubles = [trouble for _, found in items for trouble in found]
+    whole = [item for item, _ in items if item is not None]
+    return default_collate(whole) if len(whole) == len(items) else [], troubles
 
 
 def augment(
@@ -123,7 +170,7 @@ class PairFolder(Dataset):
 
     def pair(self, index: int) -> tuple[Image.Image, Image.Image]:
         """Source ("L" or RGB) and target (RGB) as they are on disk."""
-        source, target = (open_picture(path) for path in self.files[index])
+        source, target = (read_picture(path) for path in self.files[index])
         if source.size != target.size:
             raise DataError(
                 f"{self.files[index][0]} is {source.width}x{source.height}, its target {target.width}x{target.height}. "
@@ -166,18 +213,23 @@ class EpochBatches(Sampler):
     """Batches of (epoch, index) from `step` on, for ever: a new permutation in each epoch.
 
     An epoch has len(dataset) // batch_size batches; what is left over waits for another permutation.
+    part: which part of each batch, and of how many, if several processes share one: (rank, processes).
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int = 0, step: int = 0):
+    def __init__(self, length: int, batch_size: int, seed: int = 0, step: int = 0, part: tuple[int, int] = (0, 1)):
+        if batch_size < 1:
+            raise DataError(f"a batch of {batch_size} pictures trains nothing. Give a --batch-size of 1 or more.")
         if length < batch_size:
             raise DataError(f"there are {length} pictures, fewer than one batch of {batch_size}. Lower --batch-size.")
         self.length, self.batch_size, self.seed, self.step = length, batch_size, seed, step
         self.steps_per_epoch = length // batch_size
+        rank, processes = part
+        self.part = slice(rank * batch_size // processes, (rank + 1) * batch_size // processes)
 
     def __iter__(self) -> Iterator[list[Key]]:
         epoch, batch = divmod(self.step, self.steps_per_epoch)
         while True:
             order = np.random.default_rng((self.seed, epoch)).permutation(self.length)
             for first in range(batch * self.batch_size, self.steps_per_epoch * self.batch_size, self.batch_size):
-                yield [(epoch, int(index)) for index in order[first : first + self.batch_size]]
+                yield [(epoch, int(index)) for index in order[first : first + self.batch_size][self.part]]
             epoch, batch = epoch + 1, 0

@@ -80,9 +80,7 @@ def train_judge(data: Path, out: Path, epochs: int, seed: int = 0, workers: int 
     total = epochs * EpochBatches(len(dataset), batch).steps_per_epoch
     progress = tqdm(total=total * batch, unit="image")
     device = torch.device(device)
-    for step, (photo, labels) in enumerate(batches(dataset, batch, seed, 0, workers, device)):
-        if step == total:
-            break
+    for step, (photo, labels) in enumerate(batches(dataset, batch, seed, 0, total, workers, device)):
         optimizer.param_groups[0]["lr"] = LEARNING_RATE * linear_decay(step, total)
         with autocast(device, "auto"):
             loss = F.cross_entropy(judge(photo), labels)
@@ -113,7 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         train_judge(options.data, options.out, options.epochs, options.seed, options.workers, options.device)
-    except (CheckpointError, DataError, PictureError) as error:
+    except (CheckpointError, DataError, OSError, PictureError) as error:
         raise SystemExit(f"error: {error}") from error
     print(f"Done: {options.out}")
 

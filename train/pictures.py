@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gan_core.image import open_picture
-from train.data import DataError, Key, list_pictures
+from gan_core.image import PictureError
+from train.data import DataError, Key, list_pictures, read_picture
 
 
 class PicturesInMemory(Dataset):
@@ -18,9 +18,9 @@ class PicturesInMemory(Dataset):
     rotation: the largest angle in degrees. rotation_chance: the share that is turned. reflect: what comes into the
     picture at its corners is its own reflection; else black.
     Items: one picture `(3, size, size)` in [0, 1], alone in a tuple. As in `train.data`, an item depends on nothing
-    but (seed, epoch, index).
+    but (seed, epoch, index). stand_ins: for a picture that cannot be read, which is named, stands the next one.
 
-    Raises DataError if a picture has another size.
+    Raises DataError if a picture has another size, PictureError if one cannot be read.
     """
 
     def __init__(
@@ -31,18 +31,32 @@ class PicturesInMemory(Dataset):
         rotation: float = 0.0,
         rotation_chance: float = 1.0,
         reflect: bool = True,
+        stand_ins: bool = False,
     ):
         self.seed, self.rotation, self.rotation_chance, self.reflect = seed, rotation, rotation_chance, reflect
         files = list_pictures(Path(folder))
         self.pictures = np.empty((len(files), size, size, 3), dtype=np.uint8)
-        for pixels, path in zip(self.pictures, files):
-            picture = open_picture(path)
+        readable = []
+        for i, path in enumerate(files):
+            try:
+                picture = read_picture(path)
+            except PictureError as error:
+                if not stand_ins:
+                    raise
+                print(f"warning: {error} Another picture stands in for it.")
+                continue
             if picture.size != (size, size):
                 raise DataError(
                     f"{path} is {picture.width}x{picture.height}, not {size}x{size}. "
                     "Run `python -m train.prepare anime` on the folder first."
                 )
-            pixels[:] = np.asarray(picture)
+            self.pictures[i] = np.asarray(picture)
+            readable.append(i)
+        if not readable:
+            raise DataError(f"none of the {len(files)} pictures in {folder} can be read.")
+        # The number of pictures stays what it was, and with it their order, if one is damaged while a run pauses.
+        following = np.searchsorted(readable, np.arange(len(files))) % len(readable)
+        self.pictures = self.pictures[np.array(readable)[following]] if len(readable) < len(files) else self.pictures
 
     def __len__(self) -> int:
         return len(self.pictures)

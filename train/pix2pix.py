@@ -18,12 +18,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from gan_core import checkpoint
-from gan_core.image import open_picture, side_by_side, to_pictures, to_tensor
+from gan_core.image import side_by_side, to_pictures, to_tensor
 from gan_core.lineart import draw_like_a_hand, draw_lines
 from gan_core.losses import ADVERSARIAL, discriminator_loss, feature_matching_loss, generator_loss
 from gan_core.patchgan import PatchDiscriminator, PatchGANConfig
 from gan_core.unet import UNetConfig, UNetGenerator
-from train.data import EpochBatches, FacePhotos, PairFolder, evenly
+from train import parallel
+from train.data import DataError, EpochBatches, FacePhotos, PairFolder, evenly, read_picture
+from train.profile import Profile, plain_span
 from train.run import (
     EMA,
     PRECISIONS,
@@ -33,13 +35,18 @@ from train.run import (
     autocast,
     batches,
     check_choice,
+    check_least,
+    descend,
     fit_weights,
     linear_decay,
+    open_device,
     open_run,
     pack_state,
+    set_off,
     training_facts,
     unpack_state,
 )
+from train.shards import Shards, is_sharded, layout_of_row, open_stream, pair_in_row, photo_of_row
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,7 @@ class Pix2PixConfig:
     beta1: float = 0.5
     beta2: float = 0.999
     adversarial: str = "bce"
+    gan_weight: float = 1.0
     l1_weight: float = 100.0
     feature_weight: float = 0.0
     fade_ink: float = 0.0
@@ -70,6 +78,7 @@ class Pix2PixConfig:
     def __post_init__(self):
         check_choice("adversarial", self.adversarial, ADVERSARIAL)
         check_choice("precision", self.precision, PRECISIONS)
+        check_least(self, epochs=1, batch_size=1)
 
     @classmethod
     def from_dict(cls, options: dict) -> "Pix2PixConfig":
@@ -124,7 +133,9 @@ PRESETS: dict[str, dict[str, Pix2PixConfig]] = {
 
 
 def open_dataset(data: Path, split: str, config: Pix2PixConfig) -> Dataset:
-    """Photos to draw on the fly, or the pairs in `source/` and `target/` if the folder has them."""
+    """Photos to draw on the fly, or the pairs in `source/` and `target/` if the folder has them. Or their shards."""
+    if is_sharded(data):
+        return open_stream(data, config.generator.in_channels == 1, config.seed, config.zoom)
     folder = data / split
     if (folder / "source").is_dir():
         return PairFolder(folder, config.generator.in_channels == 1, config.seed, config.zoom)
@@ -132,18 +143,33 @@ def open_dataset(data: Path, split: str, config: Pix2PixConfig) -> Dataset:
 
 
 class Training:
-    """Networks, optimisers and averages of one run, and the step that changes them."""
+    """Networks, optimisers and averages of one run, and the step that changes them.
 
-    def __init__(self, config: Pix2PixConfig, total_steps: int, device: torch.device):
+    accumulate: parts that a process sees its batch in. span: names the parts of a step for whoever measures them.
+    """
+
+    def __init__(
+        self,
+        config: Pix2PixConfig,
+        total_steps: int,
+        device: torch.device,
+        accumulate: int = 1,
+        compiled: str | None = None,
+    ):
         torch.manual_seed(config.seed)
-        self.config, self.total_steps, self.device = config, total_steps, device
-        self.step = 0
+        self.config, self.total_steps, self.device, self.accumulate = config, total_steps, device, accumulate
+        self.step, self.span = 0, plain_span
         self.generator = UNetGenerator(config.generator).to(device, memory_format=torch.channels_last)
         self.discriminator = PatchDiscriminator(config.discriminator).to(device, memory_format=torch.channels_last)
         self.ema = EMA(self.generator, config.ema)
         adam = {"betas": (config.beta1, config.beta2), "fused": True}
         self.optimizer_g = torch.optim.Adam(self.generator.parameters(), config.learning_rate, **adam)
         self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), config.learning_rate_d, **adam)
+        for network in (self.generator, self.discriminator):
+            parallel.share_norms(network)
+        if compiled:
+            self.generator.compile(mode=compiled)
+            self.discriminator.features = torch.compile(self.discriminator.features, mode=compiled)
 
     def train_step(self, source: Tensor, target: Tensor) -> dict[str, Tensor]:
         """One step on a batch: source `(N, C, H, W)`, target `(N, 3, H, W)`, in [-1, 1]."""
@@ -151,37 +177,57 @@ class Training:
         decay = linear_decay(self.step, self.total_steps)
         self.optimizer_g.param_groups[0]["lr"] = config.learning_rate * decay
         self.optimizer_d.param_groups[0]["lr"] = config.learning_rate_d * decay
+        parallel.own_dice(config.seed, self.step)
+        if not config.gan_weight:
+            return self.l1_step(source, target)
 
-        with autocast(self.device, config.precision):
-            fake = self.generator(source)
+        with self.span("generator"), autocast(self.device, config.precision):
+            fake = self.generate(source)
 
-            # Discriminator: real pairs are real, generated pairs are not.
-            real_features = self.discriminator.features(source, target)
-            fake_logits = self.discriminator(source, fake.detach())
+        # Discriminator: real pairs are real, generated pairs are not.
+        with self.span("discriminator"), autocast(self.device, config.precision):
+            real_features = self.judge(source, target)
+            fake_logits = self.judge(source, fake.detach())[-1]
         loss_d = discriminator_loss(real_features[-1].float(), fake_logits.float(), config.adversarial)
-        self.optimizer_d.zero_grad(set_to_none=True)
-        loss_d.backward()
-        self.optimizer_d.step()
+        descend(loss_d, self.optimizer_d, self.span, "discriminator")
 
         # Generator: fool the discriminator, and stay close to the target.
         self.discriminator.requires_grad_(False)
-        with autocast(self.device, config.precision):
-            fake_features = self.discriminator.features(source, fade_gradient(fake, source, config.fade_ink))
+        with self.span("generator's losses"), autocast(self.device, config.precision):
+            fake_features = self.judge(source, fade_gradient(fake, source, config.fade_ink))
         loss_gan = generator_loss(fake_features[-1].float(), config.adversarial)
         loss_l1 = (fake.float() - target).abs().mean()
-        loss_g = loss_gan + config.l1_weight * loss_l1
+        loss_g = config.gan_weight * loss_gan + config.l1_weight * loss_l1
         losses = {"d": loss_d, "gan": loss_gan, "l1": loss_l1}
         if config.feature_weight:
             losses["features"] = feature_matching_loss(real_features[:-1], fake_features[:-1])
             loss_g = loss_g + config.feature_weight * losses["features"]
-        self.optimizer_g.zero_grad(set_to_none=True)
-        loss_g.backward()
-        self.optimizer_g.step()
+        descend(loss_g, self.optimizer_g, self.span, "generator")
         self.discriminator.requires_grad_(True)
 
-        self.ema.update(self.generator, self.step)
+        with self.span("moving average"):
+            self.ema.update(self.generator, self.step)
         self.step += 1
-        return {name: loss.detach() for name, loss in losses.items()}
+        return parallel.mean_losses(losses)
+
+    def generate(self, source: Tensor) -> Tensor:
+        """The generator; its parts of a batch one after the other, if there are several."""
+        return parallel.in_parts(self.accumulate, self.generator, self.generator, source)
+
+    def judge(self, source: Tensor, target: Tensor) -> list[Tensor]:
+        """The discriminator's activations, then its logits; likewise."""
+        return parallel.in_parts(self.accumulate, self.discriminator, self.discriminator.features, source, target)
+
+    def l1_step(self, source: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """As train_step, but nobody asks the discriminator: what L1 alone gives (section 4.2)."""
+        with self.span("generator"), autocast(self.device, self.config.precision):
+            fake = self.generate(source)
+        loss = (fake.float() - target).abs().mean()
+        descend(self.config.l1_weight * loss, self.optimizer_g, self.span, "generator")
+        with self.span("moving average"):
+            self.ema.update(self.generator, self.step)
+        self.step += 1
+        return parallel.mean_losses({"l1": loss})
 
     def start_from(self, loaded: checkpoint.Checkpoint) -> str:
         """Takes over the weights of a checkpoint that fit, for fine-tuning. Returns what was taken, in words."""
@@ -217,6 +263,8 @@ def fade_gradient(fake: Tensor, source: Tensor, fade_ink: float) -> Tensor:
 
 def fixed_drawings(data: Path, config: Pix2PixConfig, count: int = 8) -> tuple[Tensor, Tensor]:
     """The held-out drawings of the sample grid: clean line art of some faces, then a random hand's."""
+    if is_sharded(data):
+        return fixed_rows(data, config, count)
     if (data / "val" / "source").is_dir():
         pairs = PairFolder(data / "val", config.generator.in_channels == 1)
         chosen = [pairs.pair(i) for i in evenly(len(pairs), 2 * count)]
@@ -225,11 +273,31 @@ def fixed_drawings(data: Path, config: Pix2PixConfig, count: int = 8) -> tuple[T
     sources, targets = [], []
     for hand in (False, True):
         for i in evenly(len(held_out), count):
-            photo = open_picture(held_out.files[i])
+            photo = read_picture(held_out.files[i])
             rng = np.random.default_rng(i)
             drawing = draw_like_a_hand(np.asarray(photo), rng, held_out.layout(i)) if hand else draw_lines(photo)
             sources.append(to_tensor(drawing))
             targets.append(to_tensor(photo))
+    return torch.cat(sources), torch.cat(targets)
+
+
+def fixed_rows(data: Path | str, config: Pix2PixConfig, count: int) -> tuple[Tensor, Tensor]:
+    """As `fixed_drawings`, of the first rows of the shards; of those to train on, if none are held out."""
+    try:
+        shards = Shards(data, "val")
+    except DataError:
+        print(f"{data} holds out nothing: samples show what is trained on.")
+        shards = Shards(data, "train")
+    sources, targets = [], []
+    for i, row in enumerate(shards.first_rows(2 * count)):
+        if "source" in shards.columns:
+            source, photo = pair_in_row(row, config.generator.in_channels == 1)
+        else:
+            photo, rng = photo_of_row(row), np.random.default_rng(i)
+            hand = i >= count
+            source = draw_like_a_hand(np.asarray(photo), rng, layout_of_row(row)) if hand else draw_lines(photo)
+        sources.append(to_tensor(source))
+        targets.append(to_tensor(photo))
     return torch.cat(sources), torch.cat(targets)
 
 
@@ -257,44 +325,52 @@ def train(
     sample_every: int = 200,
     save_every: int = 500,
     workers: int = 1,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     tensorboard: bool = False,
+    accumulate: int = 1,
+    compile: str | None = None,
+    profile: Profile | None = None,
 ) -> Training:
     """Trains to the end, or up to step `stop_at`. Returns the training as it stands then."""
-    device = torch.device(device)
+    device = open_device(device)
     dataset = open_dataset(data, "train", config)
     total = config.epochs * EpochBatches(len(dataset), config.batch_size).steps_per_epoch
-    training = Training(config, total, device)
-    if init and not resume:
-        print(f"Starting from {init}: {training.start_from(checkpoint.load(init, task))}.")
-    if resume:
-        training.load_state_dict(run.load_state())
-        run.trim_log(training.step)
-    end = min(total, stop_at or total)
+    training = Training(config, total, device, accumulate, compile)
+    span = training.span = profile.span if profile else plain_span
+    end = set_off(training, run, task, total, resume=resume, init=init, stop_at=stop_at)
     if training.step >= end:
-        print(f"{run.path} has finished its {total} steps already. Give more --epochs to train on.")
         return training
-    drawings, photos = fixed_drawings(data, config)
-
+    if parallel.first():
+        run.trim_log(training.step)
+        drawings, photos = fixed_drawings(data, config)
     log = LossLog(run, training.step, end, config.batch_size, tensorboard)
-    for source, target in batches(dataset, config.batch_size, config.seed, training.step, workers, device):
+    if profile:
+        profile.time_items(dataset, config.batch_size)
+
+    feed = batches(dataset, config.batch_size, config.seed, training.step, end, workers, device, span)
+    for source, target in feed:
         losses = training.train_step(as_input(source, config.generator), target)
         step = training.step
-        log.add(step, losses)
-        if step % 20 == 0 or step % save_every == 0 or step == end:
-            log.flush()
+        if not parallel.first():
+            log.leave_if_asked(training)
+            continue
+        with span("log"):
+            log.add(step, losses)
+            if step % 20 == 0 or step % save_every == 0 or step == end:
+                log.flush()
         if step % sample_every == 0 or step == end:
-            grid = sample_grid(training.ema.module, drawings.to(device), photos)
-            run.save_sample(grid, step)
-            log.picture(grid, step)
+            with span("samples", sample_every):
+                grid = sample_grid(training.ema.module, drawings.to(device), photos)
+                run.save_sample(grid, step)
+                log.picture(grid, step)
         if step % save_every == 0 or step == end:
-            run.save_state(training.state_dict())
-            run.plot_losses()
-            facts = training_facts(config, step, len(dataset), log.images_per_second(), init)
-            networks = {"generator": training.ema.module, "discriminator": training.discriminator}
-            checkpoint.save(run.path / f"{task}.safetensors", task, networks, facts)
-        if step >= end:
-            break
+            with span("saving", save_every):
+                run.plot_losses()
+                facts = training_facts(config, step, len(dataset), log.images_per_second(), init)
+                networks = {"generator": training.ema.module, "discriminator": training.discriminator}
+                checkpoint.save(run.path / f"{task}.safetensors", task, networks, facts)
+                run.save_state(training.state_dict())
+        log.leave_if_asked(training)
     log.close()
     return training
 

@@ -1,10 +1,10 @@
 """Pictures as people have them -> data to train on, which one can open and look at.
 
-    python -m train.prepare faces PHOTOS OUT
+    python -m train.prepare faces SOURCE OUT
 
-finds the face in each photo, frames it and writes OUT/train and OUT/val with 256x256 photos, a
-`layouts.json` (eyes and mouth of each face) and a contact sheet. Photos without a face are listed in
-OUT/skipped.txt.
+finds the face in each photo, of a folder or of the first image column of a data set, frames it and writes
+OUT/train and OUT/val with 256x256 photos, a `layouts.json` (eyes and mouth of each face) and a contact sheet.
+Photos without a face are listed in OUT/skipped.txt.
 
     python -m train.prepare facades SOURCE OUT
 
@@ -19,9 +19,11 @@ writes photos and their class maps in Pascal VOC's colours; see `train/voc.py`.
 
     python -m train.prepare anime SOURCE OUT
 
-scales drawn faces to 96x96, from a folder of pictures or the first image column of a data set on the Hub (such as
-DrishtiSharma/Anime-Face-Dataset) or in a folder of its files, and writes OUT/train, OUT/val and a contact sheet. As
-in the published recipe, pictures with other than three channels are left out, and listed in OUT/skipped.txt.
+scales drawn faces to 96x96, from a folder of pictures or the first image column of a data set (such as
+DrishtiSharma/Anime-Face-Dataset), and writes OUT/train, OUT/val and a contact sheet. As in the published recipe,
+pictures with other than three channels are left out, and listed in OUT/skipped.txt.
+
+A data set is USER/NAME on the Hugging Face Hub, USER/NAME:CONFIG where it has several, or a folder of its files.
 
 A run that was interrupted goes on where it stopped.
 """
@@ -30,12 +32,14 @@ import argparse
 import io
 import json
 import os
-from collections.abc import Callable
+import re
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import astuple
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from zlib import crc32
 
@@ -44,14 +48,17 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from gan_core.faces import crop_face, find_layout
+from gan_core.faces import FaceLayout, crop_face, find_layout
 from gan_core.files import write
 from gan_core.image import MAX_PIXELS, PHOTO_FORMATS, PictureError, crop_square, open_picture, side_by_side, tile
 from gan_core.lineart import SIZE, draw_like_a_hand, draw_lines
 from gan_core.palette import FACADES, LEAST_NEAR
 from train.data import LAYOUTS, PICTURES, DataError, evenly, list_pictures
+from train.lock import FolderInUse, locked
+from train.shards import write_shard
 
 DONE = "prepared.jsonl"
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")  # of a data set
 
 
 def write_picture(path: Path, picture: Image.Image, **options) -> None:
@@ -85,37 +92,91 @@ def read_records(path: Path) -> list[dict]:
     if not path.is_file():
         return []
     records = []
-    for line in path.read_text().splitlines():
-        try:
+    for line in path.read_text(errors="replace").splitlines():
+        with suppress(json.JSONDecodeError):
             records.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return [record for record in records if "job" in record]
+    return [record for record in records if isinstance(record, dict) and "job" in record]
 
 
-def work_through(jobs: dict[str, object], work: Callable, out: Path, workers: int | None = None) -> list[dict]:
+def end_with_parent() -> None:
+    """A worker whose parent is killed would wait for work for ever, and write next to those of the next run."""
+
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def work_through(
+    jobs: dict[str, object], work: Callable, out: Path, workers: int | None = None, engine: str = "pool"
+) -> list[dict]:
     """Does what an earlier run has not done yet, on all cores, and lists what was skipped. Returns what was kept.
 
     What an earlier run skipped is tried again: the picture may have been repaired, or the options changed.
     jobs: a lasting name of each, and what `work` is called with; it returns a record, with "skipped" if need be.
+    engine: "pool", of processes on this machine; or "ray", on the cluster that Ray is connected to.
+    Raises FolderInUse if another process works there.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        return work_through_locked(jobs, work, out, workers, engine)
+
+
+def work_through_locked(
+    jobs: dict[str, object], work: Callable, out: Path, workers: int | None, engine: str
+) -> list[dict]:
     records = [record for record in read_records(out / DONE) if "skipped" not in record]
-    (out / DONE).write_text("".join(json.dumps(record) + "\n" for record in records))
+    write(out / DONE, "".join(json.dumps(record) + "\n" for record in records).encode())
     done = {record["job"] for record in records}
     todo = {name: job for name, job in jobs.items() if name not in done}
-    workers = min(workers or os.cpu_count() or 1, len(todo))
-    # Spawned, not forked: a forked worker would inherit the locks of OpenCV's threads, and hang.
-    pool = ProcessPoolExecutor(workers, get_context("spawn")) if workers > 1 else None
-    with pool or nullcontext(), open(out / DONE, "a") as log:
-        results = pool.map(work, todo.values(), chunksize=4) if pool else map(work, todo.values())
-        for name, result in zip(todo, tqdm(results, total=len(todo), unit="picture", disable=not todo)):
+    with engine_of(engine, workers, len(todo)) as through, open(out / DONE, "a") as log:
+        for name, result in tqdm(through(work, todo), total=len(todo), unit="job", disable=not todo):
             records.append({"job": name} | result)
             log.write(json.dumps(records[-1]) + "\n")
             log.flush()
     skipped = [record for record in records if "skipped" in record]
-    (out / "skipped.txt").write_text("".join(f"{r['job']}: {r['skipped']}\n" for r in skipped))
+    write(out / "skipped.txt", "".join(f"{r['job']}: {r['skipped']}\n" for r in skipped).encode())
     return [record for record in records if "skipped" not in record]
+
+
+@contextmanager
+def engine_of(engine: str, workers: int | None, count: int) -> Iterator[Callable]:
+    """`through(work, jobs)` yields (name, record) of each job. Raises DataError if Ray is asked for and missing."""
+    workers = min(workers or os.cpu_count() or 1, count)
+    if engine == "ray":
+        yield through_ray()
+    elif workers > 1:
+        # Spawned, not forked: a forked worker would inherit the locks of OpenCV's threads, and hang.
+        with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
+            yield lambda work, jobs: zip(
+                jobs, pool.map(work, jobs.values(), chunksize=max(1, min(4, count // (4 * workers))))
+            )
+    else:
+        yield lambda work, jobs: zip(jobs, map(work, jobs.values()))
+
+
+def through_ray() -> Callable:
+    """See `engine_of`. Ray Data hands out the jobs; each writes its own files, wherever it runs."""
+    try:
+        import ray
+    except ImportError as error:
+        raise DataError(
+            f"--engine ray needs Ray ({error}): pip install 'ray[data]', on all machines of the cluster."
+        ) from error
+
+    def through(work: Callable, jobs: dict) -> Iterator[tuple[str, dict]]:
+        if not jobs:
+            return
+        # The names alone: paths and tuples are no columns of a table.
+        rows = ray.data.from_items([{"name": name} for name in jobs])
+        for row in rows.repartition(len(jobs)).map(partial(work_on_row, work=work, jobs=jobs)).iter_rows():
+            yield row["name"], json.loads(row["record"])
+
+    return through
+
+
+def work_on_row(row: dict, work: Callable, jobs: dict) -> dict:
+    return {"name": row["name"], "record": json.dumps(work(jobs[row["name"]]))}
 
 
 def report(out: Path, kept: list[dict], things: str) -> None:
@@ -128,20 +189,66 @@ def report(out: Path, kept: list[dict], things: str) -> None:
         print(f"{skipped} skipped; the reasons are in {out / 'skipped.txt'}.")
 
 
+# --- Single pictures ---------------------------------------------------------------------------------
+
+
+def find_pictures(source: str | Path, val_share: float) -> dict[str, tuple]:
+    """The pictures of a folder or a data set: what they are called -> (split, name, path or row of a table).
+
+    Raises DataError if there are none, or two that would get one name.
+    """
+    folder = Path(source)
+    jobs: dict[str, tuple] = {}
+    if folder.is_dir() and any(path.suffix.lower() in PICTURES for path in folder.rglob("*")):
+        taken: dict[tuple, Path] = {}
+        for path in list_pictures(folder):
+            split, name = split_of(path, folder, val_share), name_of(path, folder)
+            twin = taken.setdefault((split, name), path)
+            if twin is not path:
+                raise DataError(f"{twin} and {path} would both become {name}.jpg. Rename one of them.")
+            jobs[str(path.relative_to(folder))] = (split, name, path)
+        return jobs
+    tables = load_tables(str(source))
+    for split, (table, columns) in tables.items():
+        if not columns:
+            raise DataError(f"{source} has no image column; choose a data set of pictures.")
+        table = table.select_columns(columns[:1])
+        for i in range(len(table)):
+            name = f"{split}_{i:06d}"
+            jobs[name] = (split_of_row(split, tables, name, val_share), name, (table, i))
+    return jobs
+
+
+def read_row(file) -> Path | bytes | str:
+    """A path as it is; of a row of a table, (table, number), the bytes in its only column, or the path."""
+    if not isinstance(file, tuple):
+        return file
+    table, i = file
+    cell = next(iter(table[i].values()))
+    if not cell or not (cell["bytes"] or cell["path"]):
+        raise PictureError("this row has no picture")
+    return cell["bytes"] or cell["path"]
+
+
 # --- Faces -----------------------------------------------------------------------------------------
 
 
-def prepare_face(path: Path, photos: Path, out: Path, val_share: float, pairs: int) -> dict:
-    """One photo -> one framed face (and its pairs); what became of it as a record."""
+def frame(photo: Path | bytes | str) -> tuple[Image.Image, FaceLayout | None]:
+    """The face in a photo, framed, and where eyes and mouth are. Raises PictureError if there is none."""
     cv2.setNumThreads(1)
+    photo = open_picture(photo)
+    # A photo of just this size has been framed by someone already.
+    face = photo if photo.size == (SIZE, SIZE) else crop_face(photo, SIZE)
+    return face, find_layout(face)
+
+
+def prepare_face(job: tuple, out: Path, pairs: int) -> dict:
+    """One photo -> one framed face (and its pairs); what became of it as a record."""
+    split, name, file = job
     try:
-        photo = open_picture(path)
-        # A photo of just this size has been framed by someone already.
-        face = photo if photo.size == (SIZE, SIZE) else crop_face(photo, SIZE)
+        face, layout = frame(read_row(file))
     except PictureError as error:
         return {"skipped": str(error)}
-    layout = find_layout(face)
-    split, name = split_of(path, photos, val_share), name_of(path, photos)
     write_picture(out / split / f"{name}.jpg", face, quality=95, subsampling=0)
     for number in range(pairs):
         rng = np.random.default_rng((crc32(name.encode()), number))
@@ -151,28 +258,72 @@ def prepare_face(path: Path, photos: Path, out: Path, val_share: float, pairs: i
     return {"split": split, "name": f"{name}.jpg", "layout": layout and astuple(layout)}
 
 
-def prepare_faces(photos: Path, out: Path, val_share: float = 0.05, pairs: int = 0, workers: int | None = None) -> None:
+def prepare_face_shard(job: tuple[str, dict[str, tuple]], out: Path) -> dict:
+    """Some photos -> one file of framed faces for each split; what became of them as a record."""
+    shard, photos = job
+    rows: dict[str, list[dict]] = {"train": [], "val": []}
+    left_out = []
+    for photo, (split, name, file) in photos.items():
+        try:
+            face, layout = frame(read_row(file))
+        except PictureError as error:
+            left_out.append(f"{photo}: {error}")
+            continue
+        data = io.BytesIO()
+        face.save(data, "JPEG", quality=95, subsampling=0)
+        rows[split].append({"name": name, "target": data.getvalue(), "layout": json.dumps(layout and astuple(layout))})
+    for split in rows:
+        if rows[split]:
+            write_shard(out / split / f"{shard}.parquet", rows[split])
+    return {"left_out": left_out} | {split: len(rows[split]) for split in rows}
+
+
+def prepare_face_shards(
+    source: str | Path, out: Path, rows: int, val_share: float = 0.05, workers: int | None = None, engine: str = "pool"
+) -> None:
+    """As `prepare_faces`, into parquet files of up to `rows` photos each, for millions of them: see train/shards.py.
+
+    Photos are mixed first. Started again, only the shards that are missing are made; if photos have come or gone since,
+    the shards hold others than before, and all are made anew into another folder. Raises DataError for that.
+    """
+    photos = list(find_pictures(source, val_share).items())
+    order = np.random.default_rng(0).permutation(len(photos))
+    jobs = {}
+    for first in range(0, len(photos), rows):
+        chosen = dict(photos[i] for i in order[first : first + rows])
+        names = "\n".join(chosen)
+        shard = f"{first // rows:06d}-{crc32(names.encode()):08x}"
+        jobs[shard] = shard, chosen
+    stale = {record["job"] for record in read_records(out / DONE)} - jobs.keys()
+    if stale:
+        raise DataError(f"{out} holds shards of other photos, or of another --shards. Choose another folder.")
+    kept = work_through(jobs, partial(prepare_face_shard, out=out), out, workers, engine)
+    left_out = [reason for record in kept for reason in record["left_out"]]
+    write(out / "skipped.txt", "".join(f"{reason}\n" for reason in left_out).encode())
+    counts = {split: sum(record[split] for record in kept) for split in ("train", "val")}
+    if not sum(counts.values()):
+        raise DataError(f"none of the {len(photos)} photos in {source} shows a face; see {out}/skipped.txt.")
+    print(f"{counts['train']} faces in {out / 'train'}, {counts['val']} in {out / 'val'}; {len(left_out)} skipped.")
+
+
+def prepare_faces(
+    source: str | Path, out: Path, val_share: float = 0.05, pairs: int = 0, workers: int | None = None
+) -> None:
     """See the module. pairs: how many drawings of each face to write as files too.
 
-    Raises DataError if the folder holds no pictures, none with a face, or two that would get one name.
+    Raises DataError if the source holds no pictures, none with a face, or two that would get one name.
     """
-    files = list_pictures(photos)
-    by_name: dict[tuple[str, str], Path] = {}
-    for path in files:
-        twin = by_name.setdefault((split_of(path, photos, val_share), name_of(path, photos)), path)
-        if twin is not path:
-            raise DataError(f"{twin} and {path} would both become {name_of(path, photos)}.jpg. Rename one of them.")
-    work = partial(prepare_face, photos=photos, out=out, val_share=val_share, pairs=pairs)
-    kept = work_through({str(path.relative_to(photos)): path for path in files}, work, out, workers)
+    jobs = find_pictures(source, val_share)
+    kept = work_through(jobs, partial(prepare_face, out=out, pairs=pairs), out, workers)
     if not kept:
         raise DataError(
-            f"none of the {len(files)} photos in {photos} shows a face; the reasons are in {out}/skipped.txt."
+            f"none of the {len(jobs)} photos in {source} shows a face; the reasons are in {out}/skipped.txt."
         )
     for split in ("train", "val"):
         layouts = {r["name"]: r["layout"] for r in kept if r["split"] == split and r["layout"]}
         if (out / split).is_dir():
-            (out / split / LAYOUTS).write_text(json.dumps(layouts))
-    face_sheet(out, kept).save(out / "contact_sheet.png")
+            write(out / split / LAYOUTS, json.dumps(layouts).encode())
+    write_picture(out / "contact_sheet.png", face_sheet(out, kept))
     report(out, kept, "faces")
 
 
@@ -193,41 +344,11 @@ def face_sheet(out: Path, records: list[dict], count: int = 8) -> Image.Image:
 ANIME_SIZE = 96
 
 
-def find_anime(source: str, val_share: float) -> dict[str, tuple]:
-    """The pictures of a folder or a data set: what they are called -> (split, name, path or row of a table).
-
-    Raises DataError if there are none, or two that would get one name.
-    """
-    folder = Path(source)
-    jobs: dict[str, tuple] = {}
-    if folder.is_dir() and any(path.suffix.lower() in PICTURES for path in folder.rglob("*")):
-        taken: dict[tuple, Path] = {}
-        for path in list_pictures(folder):
-            split, name = split_of(path, folder, val_share), name_of(path, folder)
-            twin = taken.setdefault((split, name), path)
-            if twin is not path:
-                raise DataError(f"{twin} and {path} would both become {name}.jpg. Rename one of them.")
-            jobs[str(path.relative_to(folder))] = (split, name, path)
-        return jobs
-    tables = load_tables(source)
-    for split, (table, columns) in tables.items():
-        if not columns:
-            raise DataError(f"{source} has no image column; choose a data set of pictures.")
-        table = table.select_columns(columns[:1])
-        for i in range(len(table)):
-            name = f"{split}_{i:06d}"
-            jobs[name] = (split_of_row(split, tables, name, val_share), name, (table, i))
-    return jobs
-
-
 def prepare_anime_face(job: tuple, out: Path) -> dict:
     """One picture -> a square of ANIME_SIZE; what became of it as a record."""
     split, name, file = job
-    if isinstance(file, tuple):
-        table, i = file
-        row = next(iter(table[i].values()))
-        file = row["bytes"] or row["path"]
     try:
+        file = read_row(file)
         picture = open_picture(file)  # refuses what is broken; the mode of the file is what counts for the rest
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=PHOTO_FORMATS) as original:
             bands = original.getbands()
@@ -244,13 +365,13 @@ def prepare_anime_face(job: tuple, out: Path) -> dict:
 
 def prepare_anime(source: str, out: Path, val_share: float = 0.05, workers: int | None = None) -> None:
     """See the module. Raises DataError if nothing in source can be used."""
-    jobs = find_anime(source, val_share)
+    jobs = find_pictures(source, val_share)
     kept = work_through(jobs, partial(prepare_anime_face, out=out), out, workers)
     if not kept:
         raise DataError(f"none of the {len(jobs)} pictures in {source} can be used; see {out}/skipped.txt.")
     chosen = [kept[i] for i in evenly(len(kept), 96)]
     pictures = [open_picture(out / record["split"] / record["name"]) for record in chosen]
-    tile(pictures, min(12, len(chosen))).save(out / "contact_sheet.png")
+    write_picture(out / "contact_sheet.png", tile(pictures, min(12, len(chosen))))
     report(out, kept, "faces")
 
 
@@ -297,19 +418,24 @@ def find_facades(source: Path, val_share: float) -> dict[str, tuple[str, str, li
 
 
 def load_tables(source: str) -> dict[str, tuple]:
-    """Splits of a data set on the Hub, or of a folder with its files: table and names of its image columns.
+    """Splits of a data set, see the module: table and names of its image columns.
 
     The columns hold bytes; they are decoded where other pictures are, with the same care.
     Raises DataError if there is no such data set.
     """
     import datasets
 
+    name, _, config = ("" if Path(source).exists() else source).partition(":")
     try:
-        found = datasets.load_dataset(source)
+        if name and not HUB_NAME.fullmatch(name):
+            raise ValueError("there is no such folder, and no data set can be called so")
+        found = datasets.load_dataset(name or source, *([config] if config else []))
     except Exception as error:  # the library has no common error; whatever it says helps
+        remedy = "Check the name; for what is private or gated, log in by `hf auth login`"
+        if isinstance(error, ConnectionError):
+            remedy = "Check the connection to huggingface.co, or give a folder with its files, fetched elsewhere"
         raise DataError(
-            f"{source} is neither a folder of pictures nor a data set that can be loaded ({error}). "
-            "Check the name, and the connection to huggingface.co."
+            f"{source} is neither a folder of pictures nor a data set that can be loaded ({error}). {remedy}."
         ) from error
     tables = {}
     for split, table in found.items():
@@ -425,7 +551,7 @@ def prepare_facades(
         [open_picture(out / record["split"] / side / f"{record['name']}{ending}") for record in chosen]
         for side, ending in (("source", ".png"), ("target", ".jpg"))
     ]
-    side_by_side(*sides).save(out / "contact_sheet.png")
+    write_picture(out / "contact_sheet.png", side_by_side(*sides))
     report(out, kept, "pairs")
 
 
@@ -435,20 +561,25 @@ def main(arguments: list[str] | None = None) -> None:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     faces = commands.add_parser("faces", help="photos of people -> framed faces for sketch2face")
-    faces.add_argument("photos", type=Path, metavar="PHOTOS", help="folder of photos, subfolders included")
+    hub = "or a data set on the Hub: USER/NAME, or USER/NAME:CONFIG"
+    faces.add_argument("source", metavar="SOURCE", help=f"folder of photos, subfolders included, {hub}")
     faces.add_argument("out", type=Path, metavar="OUT")
     faces.add_argument(
-        "--val", type=float, default=0.05, metavar="SHARE", help="held out, unless PHOTOS has train/ and val/"
+        "--val", type=float, default=0.05, metavar="SHARE", help="held out, unless SOURCE has train/ and val/"
     )
     faces.add_argument("--pairs", type=int, default=0, metavar="N", help="write N drawings of each face as files too")
     faces.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
+    faces.add_argument(
+        "--shards", type=int, metavar="ROWS", help="write parquet files of so many photos (docs/scale.md)"
+    )
+    faces.add_argument("--engine", default="pool", choices=("pool", "ray"), help="with --shards: who does the work")
     anime = commands.add_parser("anime", help="drawn faces -> 96x96 pictures for the VAE-GAN")
-    anime.add_argument("source", metavar="SOURCE", help="folder of pictures, or USER/NAME of a data set on the Hub")
+    anime.add_argument("source", metavar="SOURCE", help=f"folder of pictures, {hub}")
     anime.add_argument("out", type=Path, metavar="OUT")
     anime.add_argument("--val", type=float, default=0.05, metavar="SHARE", help="held out, unless SOURCE has val")
     anime.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
     facades = commands.add_parser("facades", help="photos of buildings and their label maps -> pairs for facades")
-    facades.add_argument("source", metavar="SOURCE", help="folder of pairs, or USER/NAME of a data set on the Hub")
+    facades.add_argument("source", metavar="SOURCE", help=f"folder of pairs, {hub}")
     facades.add_argument("out", type=Path, metavar="OUT")
     facades.add_argument(
         "--val", type=float, default=0.1, metavar="SHARE", help="held out, unless SOURCE has test or val"
@@ -458,9 +589,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     facades.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
     voc = commands.add_parser("voc", help="photos and class maps -> pairs for segmentation")
-    voc.add_argument(
-        "source", metavar="SOURCE", help="VOCdevkit, photos and masks in a folder, or a data set on the Hub"
-    )
+    voc.add_argument("source", metavar="SOURCE", help=f"VOCdevkit, photos and masks in a folder, {hub}")
     voc.add_argument("out", type=Path, metavar="OUT")
     voc.add_argument("--list", default="", choices=("trainaug", "train"), help="VOC: default trainaug, if it is there")
     voc.add_argument("--val", type=float, default=0.2, metavar="SHARE", help="held out, unless SOURCE is split already")
@@ -468,8 +597,16 @@ def main(arguments: list[str] | None = None) -> None:
     voc.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
     options = parser.parse_args(arguments)
     try:
-        if options.command == "faces":
-            prepare_faces(options.photos, options.out, options.val, options.pairs, options.workers)
+        if options.command == "faces" and options.shards is not None:
+            if options.shards < 1 or options.pairs:
+                raise DataError("--shards needs at least 1 photo each, and goes without --pairs.")
+            prepare_face_shards(
+                options.source, options.out, options.shards, options.val, options.workers, options.engine
+            )
+        elif options.command == "faces" and options.engine == "ray":
+            raise DataError("--engine ray writes shards: give --shards too, such as --shards 4096.")
+        elif options.command == "faces":
+            prepare_faces(options.source, options.out, options.val, options.pairs, options.workers)
         elif options.command == "voc":
             from train.voc import prepare_voc  # it builds on this module
 
@@ -478,8 +615,10 @@ def main(arguments: list[str] | None = None) -> None:
             prepare_anime(options.source, options.out, options.val, options.workers)
         else:
             prepare_facades(options.source, options.out, options.val, options.order, options.workers)
-    except DataError as error:
+    except (DataError, FolderInUse) as error:
         raise SystemExit(f"error: {error}") from error
+    except OSError as error:
+        raise SystemExit(f"error: {error}. Once that is put right, run the same command again to go on.") from error
     except KeyboardInterrupt:
         raise SystemExit("Interrupted. Run the same command again to go on.") from None
 

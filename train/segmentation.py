@@ -30,8 +30,10 @@ from gan_core.segmentation import (
     SegmentationGenerator,
     enlarge,
 )
+from train import parallel
 from train.data import EpochBatches, evenly
 from train.metrics import confusion, segmentation_scores
+from train.profile import Profile, plain_span
 from train.run import (
     EMA,
     PRECISIONS,
@@ -41,9 +43,13 @@ from train.run import (
     autocast,
     batches,
     check_choice,
+    check_least,
+    descend,
     fit_weights,
+    open_device,
     open_run,
     pack_state,
+    set_off,
     training_facts,
     unpack_state,
 )
@@ -104,6 +110,7 @@ class SegmentationRecipe:
     def __post_init__(self):
         check_choice("schedule", self.schedule, ("constant", "one_cycle"))
         check_choice("precision", self.precision, PRECISIONS)
+        check_least(self, epochs=1, batch_size=1, validate_every=1)
 
     @classmethod
     def from_dict(cls, options: dict) -> "SegmentationRecipe":
@@ -233,16 +240,22 @@ def one_cycle(step: int, total: int) -> float:
 class Training:
     """Networks, optimisers and averages of one run, and the step that changes them.
 
-    weights: the say of each class, `(21,)`; all the same by default.
+    weights: the say of each class, `(21,)`; all the same by default. span: names the parts of a step for whoever
+    measures them.
     """
 
     def __init__(
-        self, recipe: SegmentationRecipe, total_steps: int, device: torch.device, weights: Tensor | None = None
+        self,
+        recipe: SegmentationRecipe,
+        total_steps: int,
+        device: torch.device,
+        weights: Tensor | None = None,
+        compiled: str | None = None,
     ):
         torch.manual_seed(recipe.seed)
         self.recipe, self.total_steps, self.device = recipe, total_steps, device
         self.weights = (torch.ones(len(VOC)) if weights is None else weights).to(device)
-        self.step = 0
+        self.step, self.span = 0, plain_span
         self.generator = SegmentationGenerator(recipe.generator).to(device, memory_format=torch.channels_last)
         self.discriminator = PaletteDiscriminator(recipe.discriminator).to(device, memory_format=torch.channels_last)
         self.ema = EMA(self.generator, recipe.ema)
@@ -256,6 +269,12 @@ class Training:
         self.optimizer_d = torch.optim.Adam(
             self.discriminator.parameters(), recipe.learning_rate_d, betas=(recipe.beta1_d, recipe.beta2), fused=True
         )
+        for network in (self.generator, self.discriminator):
+            parallel.share_norms(network)
+        if compiled:
+            scores = self.generator.scores_and_presence
+            self.generator.scores_and_presence = torch.compile(scores, mode=compiled)
+            self.discriminator.compile(mode=compiled)
 
     def train_step(self, photo: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """One step on a batch: photo `(N, 3, H, W)` in [-1, 1], labels `(N, H, W)`, 255 where void."""
@@ -263,28 +282,29 @@ class Training:
         factor = one_cycle(self.step, self.total_steps) if recipe.schedule == "one_cycle" else 1.0
         for group in self.optimizer_g.param_groups:
             group["lr"] = recipe.learning_rate * factor
+        parallel.own_dice(recipe.seed, self.step)
 
-        with autocast(self.device, recipe.precision):
+        with self.span("generator"), autocast(self.device, recipe.precision):
             scores, presence = self.generator.scores_and_presence(photo)
         if recipe.generator.block > 1:
             # Every second pixel, in turn the odd and the even ones: of neighbours, one says as much as four.
             labels = labels[:, self.step % 2 :: 2, self.step % 2 :: 2]
         scores = enlarge(scores, labels.shape[-2:])  # (N, 3 or 21, h, w), as labels (N, h, w)
 
-        losses, loss_g = self.supervised_losses(scores, presence, labels)
+        with self.span("losses of the classes"):
+            losses, loss_g = self.supervised_losses(scores, presence, labels)
         if recipe.adversarial_weight and self.step >= recipe.adversarial_from * self.total_steps:
             fake, real = self.generator.paint(scores), true_picture(labels, self.generator.colors)
             known = (labels != VOID)[:, None]  # the discriminator must not tell them apart by their void
             losses["d"], losses["gan"] = self.adversarial_losses(fake * known, real * known)
             loss_g = loss_g + recipe.adversarial_weight * losses["gan"]
-        self.optimizer_g.zero_grad(set_to_none=True)
-        loss_g.backward()
-        self.optimizer_g.step()
+        descend(loss_g, self.optimizer_g, self.span, "generator")
         self.discriminator.requires_grad_(True)
 
-        self.ema.update(self.generator, self.step)
+        with self.span("moving average"):
+            self.ema.update(self.generator, self.step)
         self.step += 1
-        return {name: loss.detach() for name, loss in losses.items()}
+        return parallel.mean_losses(losses)
 
     def supervised_losses(self, scores: Tensor, presence: Tensor | None, labels: Tensor) -> tuple[dict, Tensor]:
         """Each of them by name, and their weighed sum."""
@@ -305,16 +325,14 @@ class Training:
 
     def adversarial_losses(self, fake: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
         """Trains the discriminator on palette pictures. Returns its loss, and the generator's."""
-        with autocast(self.device, self.recipe.precision):
+        with self.span("discriminator"), autocast(self.device, self.recipe.precision):
             real_logits, fake_logits = self.discriminator(real), self.discriminator(fake.detach())
         loss_d = discriminator_loss(real_logits.float(), fake_logits.float(), "bce")
-        self.optimizer_d.zero_grad(set_to_none=True)
-        loss_d.backward()
-        self.optimizer_d.step()
+        descend(loss_d, self.optimizer_d, self.span, "discriminator")
 
         # Only the generator learns from what follows.
         self.discriminator.requires_grad_(False)
-        with autocast(self.device, self.recipe.precision):
+        with self.span("generator's loss"), autocast(self.device, self.recipe.precision):
             logits = self.discriminator(fake)
         return loss_d, generator_loss(logits.float(), "bce")
 
@@ -393,55 +411,64 @@ def train(
     sample_every: int = 500,
     save_every: int = 500,
     workers: int = 1,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     tensorboard: bool = False,
+    compile: str | None = None,
+    profile: Profile | None = None,
 ) -> Training:
     """Trains to the end, or up to step `stop_at`. Returns the training as it stands then."""
-    device = torch.device(device)
+    device = open_device(device)
     dataset, held_out = (open_dataset(data, split, recipe) for split in ("train", "val"))
     steps_per_epoch = EpochBatches(len(dataset), recipe.batch_size).steps_per_epoch
     total = recipe.epochs * steps_per_epoch
     weights = balanced_weights(dataset.counts, recipe.balance) if recipe.balance > 1 else None
-    training = Training(recipe, total, device, weights)
-    validation = validation_folder(run)
-    if init and not resume:
-        print(f"Starting from {init}: {training.start_from(checkpoint.load(init, TASK))}.")
-    if resume:
-        training.load_state_dict(run.load_state())
+    training = Training(recipe, total, device, weights, compile)
+    span = training.span = profile.span if profile else plain_span
+    end = set_off(training, run, TASK, total, resume=resume, init=init, stop_at=stop_at)
+    if training.step >= end:
+        return training
+    if parallel.first():
+        validation = validation_folder(run)
         run.trim_log(training.step)
         validation.trim_log(training.step)
-    end = min(total, stop_at or total)
-    if training.step >= end:
-        print(f"{run.path} has finished its {total} steps already. Give more --epochs to train on.")
-        return training
-    photos, truth = fixed_photos(held_out)
-
+        held_out.check()  # now rather than after an epoch
+        photos, truth = fixed_photos(held_out)
     log = LossLog(run, training.step, end, recipe.batch_size, tensorboard)
-    for photo, labels in batches(dataset, recipe.batch_size, recipe.seed, training.step, workers, device):
+    if profile:
+        profile.time_items(dataset, recipe.batch_size)
+
+    feed = batches(dataset, recipe.batch_size, recipe.seed, training.step, end, workers, device, span)
+    for photo, labels in feed:
         losses = training.train_step(photo, labels)
         step = training.step
-        log.add(step, losses)
-        if step % 20 == 0 or step % save_every == 0 or step == end:
-            log.flush()
+        if not parallel.first():
+            log.leave_if_asked(training)
+            continue
+        with span("log"):
+            log.add(step, losses)
+            if step % 20 == 0 or step % save_every == 0 or step == end:
+                log.flush()
         if step % (recipe.validate_every * steps_per_epoch) == 0 or step == end:
-            figures = {name: round(value, 5) for name, value in training.validate(held_out).items()}
-            validation.log([{"step": step} | figures])
-            tqdm.write(f"step {step}, epoch {step // steps_per_epoch}: validation {figures}")
-            log.scalars("validation", figures, step)
+            with span("validation", recipe.validate_every * steps_per_epoch):
+                figures = {name: round(value, 5) for name, value in training.validate(held_out).items()}
+                validation.log([{"step": step} | figures])
+                tqdm.write(f"step {step}, epoch {step // steps_per_epoch}: validation {figures}")
+                log.scalars("validation", figures, step)
         if step % sample_every == 0 or step == end:
-            grid = sample_grid(training.ema.module, photos.to(device), truth)
-            run.save_sample(grid, step)
-            log.picture(grid, step)
+            with span("samples", sample_every):
+                grid = sample_grid(training.ema.module, photos.to(device), truth)
+                run.save_sample(grid, step)
+                log.picture(grid, step)
         if step % save_every == 0 or step == end:
-            run.save_state(training.state_dict())
-            run.plot_losses()
-            if (validation.path / "log.jsonl").exists():
-                validation.plot_losses()
-            facts = training_facts(recipe, step, len(dataset), log.images_per_second(), init)
-            networks = {"generator": training.ema.module, "discriminator": training.discriminator}
-            checkpoint.save(run.path / f"{TASK}.safetensors", TASK, networks, facts)
-        if step >= end:
-            break
+            with span("saving", save_every):
+                run.plot_losses()
+                if (validation.path / "log.jsonl").exists():
+                    validation.plot_losses()
+                facts = training_facts(recipe, step, len(dataset), log.images_per_second(), init)
+                networks = {"generator": training.ema.module, "discriminator": training.discriminator}
+                checkpoint.save(run.path / f"{TASK}.safetensors", TASK, networks, facts)
+                run.save_state(training.state_dict())
+        log.leave_if_asked(training)
     log.close()
     return training
 

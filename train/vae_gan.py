@@ -29,9 +29,11 @@ from gan_core.losses import (
 )
 from gan_core.mixer import TASK
 from gan_core.vae_gan import VAE, Discriminator, DiscriminatorConfig, VAEConfig, draw_latents
+from train import parallel
 from train.data import EpochBatches, evenly
 from train.mixture import fit_latent_space
 from train.pictures import PicturesInMemory
+from train.profile import Profile, plain_span
 from train.run import (
     EMA,
     PRECISIONS,
@@ -42,10 +44,14 @@ from train.run import (
     autocast,
     batches,
     check_choice,
+    check_least,
+    descend,
     fit_weights,
     linear_decay,
+    open_device,
     open_run,
     pack_state,
+    set_off,
     training_facts,
     unpack_state,
 )
@@ -110,6 +116,7 @@ class VAEGANConfig:
     def __post_init__(self):
         check_choice("adversarial", self.adversarial, ADVERSARIAL)
         check_choice("precision", self.precision, PRECISIONS)
+        check_least(self, epochs=1, batch_size=1)
 
     @classmethod
     def from_dict(cls, options: dict) -> "VAEGANConfig":
@@ -154,25 +161,32 @@ PRESETS: dict[str, VAEGANConfig] = {
 
 def open_dataset(data: Path, config: VAEGANConfig) -> PicturesInMemory:
     turning = {"rotation": config.rotation, "rotation_chance": config.rotation_chance, "reflect": config.reflect}
-    return PicturesInMemory(data / "train", config.vae.size, config.seed, **turning)
+    return PicturesInMemory(data / "train", config.vae.size, config.seed, **turning, stand_ins=True)
 
 
 class Training:
     """Networks, optimisers and averages of one run, and the step that changes them.
 
-    lead: share of the discriminator's verdicts that were right, averaged over about fifty steps.
+    lead: share of the discriminator's verdicts that were right, averaged over about fifty steps. span: names the parts
+    of a step for whoever measures them.
     """
 
-    def __init__(self, config: VAEGANConfig, total_steps: int, device: torch.device):
+    def __init__(self, config: VAEGANConfig, total_steps: int, device: torch.device, compiled: str | None = None):
         torch.manual_seed(config.seed)
         self.config, self.total_steps, self.device = config, total_steps, device
-        self.step, self.lead = 0, 0.5
+        self.step, self.lead, self.span = 0, 0.5, plain_span
         self.vae = VAE(config.vae).to(device, memory_format=torch.channels_last)
         self.discriminator = Discriminator(config.discriminator).to(device, memory_format=torch.channels_last)
         self.ema = EMA(self.vae, config.ema)
         adam = {"betas": (config.beta1, config.beta2), "fused": True}
         self.optimizer = torch.optim.Adam(self.vae.parameters(), config.learning_rate, **adam)
         self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), config.learning_rate_d, **adam)
+        for network in (self.vae, self.discriminator):
+            parallel.share_norms(network)
+        if compiled:
+            self.vae.encoder.compile(mode=compiled)
+            self.vae.decoder.compile(mode=compiled)
+            self.discriminator.features = torch.compile(self.discriminator.features, mode=compiled)
 
     def train_step(self, real: Tensor) -> dict[str, Tensor | float]:
         """One step on a batch `(N, 3, size, size)` in [0, 1]."""
@@ -182,8 +196,9 @@ class Training:
         self.optimizer_d.param_groups[0]["lr"] = config.learning_rate_d * decay
         kl_weight = config.kl_weight * self.progress(0.0, config.kl_ramp)
         adversary = self.progress(config.gan_start, config.gan_ramp)
+        parallel.own_dice(config.seed, self.step)
 
-        with autocast(self.device, config.precision):
+        with self.span("encoder and decoder"), autocast(self.device, config.precision):
             mean, log_variance = self.vae.encoder(real)
             mean, log_variance = mean.float(), log_variance.float()
             latents = draw_latents(mean, log_variance)
@@ -195,8 +210,9 @@ class Training:
 
         # Reconstruct, with a latent that stays close to the prior.
         kl = kl_divergence(mean, log_variance)
+        free = parallel.average(kl.detach()) < config.free_bits  # (D,): units that cost nothing
         losses = {"l1": (fake - real).abs().mean(), "kl": kl.mean()}
-        loss = config.l1_weight * losses["l1"] + kl_weight * kl.clamp(min=config.free_bits).mean()
+        loss = config.l1_weight * losses["l1"] + kl_weight * torch.where(free, config.free_bits, kl).mean()
         if config.bce_weight:
             losses["bce"] = F.binary_cross_entropy(fake, real)
             loss = loss + config.bce_weight * losses["bce"]
@@ -209,7 +225,7 @@ class Training:
         if adversary:
             losses["d"], real_features = self.discriminator_step(real, decoded.detach())
             self.discriminator.requires_grad_(False)
-            with autocast(self.device, config.precision):
+            with self.span("vae's losses"), autocast(self.device, config.precision):
                 features = self.discriminator.features(decoded)
             losses["gan"] = generator_loss(features[-1].float(), config.adversarial)
             losses["features"] = feature_matching_loss(real_features[:-1], [x[: len(real)] for x in features[:-1]])
@@ -217,30 +233,27 @@ class Training:
             loss = loss + adversary * config.gan_weight * losses["gan"]
             if config.feature_weight:
                 loss = loss + adversary * config.feature_weight * losses["features"]
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        descend(loss, self.optimizer, self.span, "vae")
 
-        self.ema.update(self.vae, self.step)
+        with self.span("moving average"):
+            self.ema.update(self.vae, self.step)
         self.step += 1
-        losses |= {"active": (mean.var(dim=0) > ACTIVE).sum(), "lead": self.lead}
-        return {name: x.detach() if isinstance(x, Tensor) else x for name, x in losses.items()}
+        active = (parallel.gather(mean.detach()).var(dim=0) > ACTIVE).sum()
+        return parallel.mean_losses(losses) | {"active": active, "lead": self.lead}
 
     def discriminator_step(self, real: Tensor, decoded: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Real pictures are real, decoded ones are not. Returns the loss, and the activations for the real ones."""
         config = self.config
-        with autocast(self.device, config.precision):
+        with self.span("discriminator"), autocast(self.device, config.precision):
             real_features = self.discriminator.features(real)
             fake_logits = self.discriminator(decoded).float()
         real_logits = real_features[-1].float()
         loss = 2 * discriminator_loss(real_logits, fake_logits, config.adversarial)  # the sum of both, not halved
         middle = 0.5 if config.adversarial == "least_squares" else 0.0
         right = (real_logits > middle).float().mean() + (fake_logits < middle).float().mean()
-        self.lead = 0.98 * self.lead + 0.02 * float(right / 2)
+        self.lead = 0.98 * self.lead + 0.02 * float(parallel.average(right / 2))
         if self.lead <= config.gate:
-            self.optimizer_d.zero_grad(set_to_none=True)
-            loss.backward()
-            self.optimizer_d.step()
+            descend(loss, self.optimizer_d, self.span, "discriminator")
         return loss, [x.detach() for x in real_features]
 
     def progress(self, start: float, ramp: float) -> float:
@@ -362,49 +375,55 @@ def train(
     sample_every: int = 200,
     save_every: int = 500,
     workers: int = 0,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     tensorboard: bool = False,
+    compile: str | None = None,
+    profile: Profile | None = None,
 ) -> Training:
     """Trains to the end, or up to step `stop_at`. Returns the training as it stands then."""
-    device = torch.device(device)
+    device = open_device(device)
     dataset = open_dataset(data, config)
     total = config.epochs * EpochBatches(len(dataset), config.batch_size).steps_per_epoch
-    training, guards = Training(config, total, device), Guards(config)
-    if init and not resume:
-        print(f"Starting from {init}: {training.start_from(checkpoint.load(init, TASK))}.")
-    if resume:
-        training.load_state_dict(run.load_state())
-        run.trim_log(training.step)
-    end = min(total, stop_at or total)
+    training, guards = Training(config, total, device, compile), Guards(config)
+    span = training.span = profile.span if profile else plain_span
+    end = set_off(training, run, TASK, total, resume=resume, init=init, stop_at=stop_at)
     if training.step >= end:
-        print(f"{run.path} has finished its {total} steps already. Give more --epochs to train on.")
         return training
-    val = PicturesInMemory(data / "val", config.vae.size)
-    held_out = val.plain(np.linspace(0, len(val) - 1, 16).astype(int))  # repeated if there are fewer
-
+    if parallel.first():
+        run.trim_log(training.step)
+        val = PicturesInMemory(data / "val", config.vae.size)
+        held_out = val.plain(np.linspace(0, len(val) - 1, 16).astype(int))  # repeated if there are fewer
     log = LossLog(run, training.step, end, config.batch_size, tensorboard)
-    for (real,) in batches(dataset, config.batch_size, config.seed, training.step, workers, device):
+    if profile:
+        profile.time_items(dataset, config.batch_size)
+
+    for (real,) in batches(dataset, config.batch_size, config.seed, training.step, end, workers, device, span):
         losses = training.train_step(real)
         step = training.step
-        log.add(step, losses)
-        if step % 20 == 0 or step % save_every == 0 or step == end:
-            for trouble in guards.check(log.flush()):
-                print(f"\nwarning: {trouble}")
+        if not parallel.first():
+            log.leave_if_asked(training)
+            continue
+        with span("log"):
+            log.add(step, losses)
+            if step % 20 == 0 or step % save_every == 0 or step == end:
+                for trouble in guards.check(log.flush()):
+                    print(f"\nwarning: {trouble}")
         if step % sample_every == 0 or step == end:
-            grid = sample_grid(training.ema.module, held_out, device)
-            run.save_sample(grid, step)
-            log.picture(grid, step)
+            with span("samples", sample_every):
+                grid = sample_grid(training.ema.module, held_out, device)
+                run.save_sample(grid, step)
+                log.picture(grid, step)
         if step % save_every == 0 or step == end:
-            run.save_state(training.state_dict())
-            run.plot_losses()
-            facts = training_facts(config, step, len(dataset), log.images_per_second(), init)
-            count = len(dataset) if step == total else FITTED
-            codes = encode_all(training.ema.module, dataset, count, device, config.precision)
-            latents = fit_latent_space(codes, config.clusters)
-            networks = {"vae": training.ema.module, "discriminator": training.discriminator, "latents": latents}
-            checkpoint.save(run.path / f"{TASK}.safetensors", TASK, networks, facts)
-        if step >= end:
-            break
+            with span("saving", save_every):
+                run.plot_losses()
+                facts = training_facts(config, step, len(dataset), log.images_per_second(), init)
+                count = len(dataset) if step == total else FITTED
+                codes = encode_all(training.ema.module, dataset, count, device, config.precision)
+                latents = fit_latent_space(codes, config.clusters)
+                networks = {"vae": training.ema.module, "discriminator": training.discriminator, "latents": latents}
+                checkpoint.save(run.path / f"{TASK}.safetensors", TASK, networks, facts)
+                run.save_state(training.state_dict())
+        log.leave_if_asked(training)
     log.close()
     return training
 

@@ -14,6 +14,7 @@ Inverse Detectors (ICCV 2011), whose maps are what `trainaug.txt` adds to `train
 
 import io
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from torch.utils.data import Dataset
 from gan_core.image import MAX_PIXELS, PictureError, check_size, fit, open_picture, side_by_side, to_tensor
 from gan_core.palette import LEAST_NEAR, VOC, Palette
 from gan_core.segmentation import VOID
-from train.data import PICTURES, DataError, Key, evenly, list_pictures
+from train.data import PICTURES, DataError, Key, evenly, list_pictures, read_picture
 from train.prepare import ASPECT, TEST_NAMES, choose_split, open_hub, report, split_of_row, work_through, write_picture
 
 SHORT_SIDE = 256
@@ -141,12 +142,12 @@ def read_mask(file) -> np.ndarray:
                 numbers = np.array(ImageOps.exif_transpose(picture), dtype=np.uint8)
                 wrong = numbers[(numbers >= len(VOC)) & (numbers != VOID)]
                 if wrong.size:
-                    raise PictureError(f"its mask has class {wrong[0]}; it may have 0 to {len(VOC) - 1}, and 255")
+                    raise PictureError(f"its mask has class {wrong[0]}; use only 0 to {len(VOC) - 1}, and 255")
                 return numbers
     except PictureError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise PictureError(f"its mask cannot be read: {error}") from error
+        raise PictureError(f"its mask cannot be read ({error}); save it once more as palette PNG") from error
     picture = open_picture(file)
     if WITH_VOID.near_share(picture) < LEAST_NEAR:
         raise PictureError("its mask is in colours of no class; paint it in VOC's colours, or save it as palette PNG")
@@ -174,7 +175,9 @@ def prepare_pair(job: Job, out: Path) -> dict:
         photo, labels = open_picture(read_cell(photo_file)), read_mask(read_cell(mask_file))
         width, height = photo.size
         if abs(width * labels.shape[0] / (height * labels.shape[1]) - 1) > ASPECT:
-            raise PictureError(f"it is {width}x{height} and its mask {labels.shape[1]}x{labels.shape[0]}")
+            raise PictureError(
+                f"it is {width}x{height} and its mask {labels.shape[1]}x{labels.shape[0]}; scale both alike"
+            )
     except PictureError as error:
         return {"skipped": str(error)}
     scale = min(1.0, SHORT_SIDE / min(width, height))
@@ -200,7 +203,8 @@ def prepare_voc(
     chosen = [kept[i] for i in evenly(len(kept), 24)]
     photos = [open_picture(out / record["split"] / "photos" / f"{record['name']}.jpg") for record in chosen]
     masks = [open_picture(out / record["split"] / "labels" / f"{record['name']}.png") for record in chosen]
-    side_by_side(*([fit(picture, 192) for picture in side] for side in (photos, masks))).save(out / "contact_sheet.png")
+    sheet = side_by_side(*([fit(picture, 192) for picture in side] for side in (photos, masks)))
+    write_picture(out / "contact_sheet.png", sheet)
     report(out, kept, "photos")
 
 
@@ -262,7 +266,7 @@ class LabelledPhotos(Dataset):
         if index in self._cache:
             return self._cache[index]
         photo_file, labels_file = self.files[index]
-        photo, labels = np.asarray(open_picture(photo_file)), self.labels(index)
+        photo, labels = np.asarray(read_picture(photo_file)), self.labels(index)
         if photo.shape[:2] != labels.shape:
             raise DataError(
                 f"{photo_file} is {photo.shape[1]}x{photo.shape[0]}, {labels_file} {labels.shape[1]}x{labels.shape[0]}."
@@ -276,12 +280,21 @@ class LabelledPhotos(Dataset):
         try:
             return read_mask(self.files[index][1])
         except PictureError as error:
-            raise DataError(f"{self.files[index][1]}: {error}. Run `python -m train.prepare voc` again.") from error
+            raise PictureError(f"{self.files[index][1]}: {error}. Run `python -m train.prepare voc` again.") from error
+
+    def check(self) -> None:
+        """Reads all pictures. Raises PictureError or DataError for the first one that cannot be used."""
+        for i in range(len(self)):
+            self.pair(i)
 
     @cached_property
     def counts(self) -> np.ndarray:
-        """Pixels of each class in each picture, `(pictures, 21)`; void is not counted."""
-        return np.stack([np.bincount(self.labels(i).ravel(), minlength=256)[: len(VOC)] for i in range(len(self))])
+        """Pixels of each class in each picture, `(pictures, 21)`; void is not counted, nor what cannot be read."""
+        counts = np.zeros((len(self), len(VOC)), dtype=np.int64)
+        for i, row in enumerate(counts):
+            with suppress(PictureError):  # it is named when its turn comes
+                row[:] = np.bincount(self.labels(i).ravel(), minlength=256)[: len(VOC)]
+        return counts
 
     @cached_property
     def _holders(self) -> list[np.ndarray]:

@@ -1,5 +1,7 @@
 """What tests of training share: photos and class maps in Pascal VOC's layout, drawn on the spot; refused options."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -84,3 +86,22 @@ def refused(command, tmp_path):
         assert not (tmp_path / "run").exists()
 
     return refused
+
+
+@pytest.fixture
+def parquet(tmp_path, portrait):
+    """A data set as the Hub gives it out: one image column and another, gray pictures among them."""
+    import datasets
+
+    def encode(picture: Image.Image) -> dict:
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        return {"bytes": buffer.getvalue(), "path": None}
+
+    pictures = [encode(portrait(seed, 40)) for seed in range(9)] + [encode(portrait(9, 40).convert("L"))]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    table = datasets.Dataset.from_dict({"image": pictures, "label": list(range(10))}, features=features)
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    table.to_parquet(folder / "train-00000-of-00001.parquet")
+    return folder

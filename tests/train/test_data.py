@@ -11,12 +11,15 @@ from gan_core.faces import FaceLayout
 from gan_core.lineart import SIZE
 from train.data import (
     LAYOUTS,
+    MOST_IN_A_ROW,
     DataError,
     EpochBatches,
     FacePhotos,
     PairFolder,
+    StandIns,
     augment,
     augment_pair,
+    collate,
     evenly,
     list_pictures,
 )
@@ -211,6 +214,41 @@ def test_a_photo_that_was_not_prepared_names_the_command(faces, photo):
         FacePhotos(faces)[0, 0]
 
 
+# --- pictures that cannot be read
+
+
+def test_the_next_picture_stands_in_for_one_that_cannot_be_read_and_it_is_named(faces):
+    (faces / "1.png").write_bytes((faces / "1.png").read_bytes()[:2000])
+    photos, stand_ins = FacePhotos(faces), StandIns(FacePhotos(faces))
+    assert len(stand_ins) == 3
+    for asked, taken in ((0, 0), (1, 2), (2, 2)):
+        item, troubles = stand_ins[5, asked]
+        assert equal(item, photos[5, taken])
+        assert troubles == (
+            [] if asked == taken else [f"{faces}: '1.png' is damaged or cut short. Save it once more and try again."]
+        )
+    (faces / "2.png").unlink()
+    item, troubles = stand_ins[5, 1]
+    assert equal(item, photos[5, 0]) and len(troubles) == 2
+
+
+def test_if_too_many_in_a_row_cannot_be_read_it_is_the_folder(faces):
+    photos = StandIns(FacePhotos(faces))
+    for file in faces.glob("*.png"):
+        file.unlink()
+    item, (error,) = photos[0, 0]
+    assert item is None and isinstance(error, DataError)
+    assert str(error).startswith(f"{MOST_IN_A_ROW} pictures in a row cannot be read. The last: {faces}: ")
+
+
+def test_an_error_that_is_no_damage_is_handed_on(faces, photo):
+    photo.resize((300, 200)).save(faces / "0.png")
+    item, (error,) = StandIns(FacePhotos(faces))[0, 0]
+    assert item is None and "train.prepare faces" in str(error)
+    batch, troubles = collate([StandIns(FacePhotos(faces))[0, i] for i in range(3)])
+    assert (len(batch), len(troubles)) == (0, 1)
+
+
 # --- PairFolder
 
 
@@ -247,6 +285,15 @@ def test_partners_may_have_different_formats(pairs, portrait):
     (pairs / "target" / "0.png").unlink()
     portrait(0, 64).save(pairs / "target" / "0.jpg")
     assert len(PairFolder(pairs)) == 3
+
+
+@pytest.mark.parametrize("half", ["source", "target"])
+def test_the_next_pair_stands_in_for_one_of_which_a_half_cannot_be_read(pairs, half):
+    (pairs / half / "1.png").write_bytes(b"no picture")
+    folder = PairFolder(pairs, gray_source=True)
+    item, (trouble,) = StandIns(folder)[4, 1]
+    assert equal(item, folder[4, 2])
+    assert trouble.startswith(f"{pairs / half}: '1.png' is not a picture")
 
 
 @pytest.mark.parametrize("lonely", ["source/1.png", "target/1.png"])

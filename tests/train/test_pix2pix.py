@@ -1,3 +1,4 @@
+import io
 import json
 import re
 from dataclasses import asdict, replace
@@ -13,10 +14,12 @@ from gan_core.lineart import draw_lines, random_doodle
 from gan_core.losses import discriminator_loss
 from gan_core.patchgan import PatchDiscriminator, PatchGANConfig
 from gan_core.unet import UNetConfig
+from tests.train.runs import losses, same
 from train import pix2pix
 from train.data import DataError
 from train.pix2pix import PRESETS, Pix2PixConfig, Training, fade_gradient, fixed_drawings, main, train
-from train.run import RunError, RunFolder
+from train.run import RunError, RunFolder, Stopped
+from train.shards import write_shard
 
 CPU = torch.device("cpu")
 
@@ -51,21 +54,6 @@ def go(data, config, run, **options) -> Training:
     return train(data, "sketch2face", config, run, workers=0, **options)
 
 
-def losses(run: RunFolder) -> dict[int, dict]:
-    """Step -> its losses, without the clock."""
-    logged = [json.loads(line) for line in (run.path / "log.jsonl").read_text().splitlines()]
-    return {record.pop("step"): {k: v for k, v in record.items() if k != "seconds"} for record in logged}
-
-
-def same(a: dict, b: dict) -> bool:
-    """Whether two states are equal to the last bit."""
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list):
-        return len(a) == len(b) and all(map(same, a, b))
-    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
-
-
 # --- resume
 
 
@@ -78,8 +66,8 @@ def test_a_resumed_run_ends_as_if_it_had_never_stopped(data, config, new_run):
     assert rest.step == 6
     for name in ("generator", "discriminator", "ema", "optimizer_g", "optimizer_d", "rng"):
         assert same(rest.state_dict()[name], whole.state_dict()[name]), name
-    assert losses(broken) == losses(straight)
-    assert list(losses(straight)) == [1, 2, 3, 4, 5, 6]
+    assert losses(broken.path) == losses(straight.path)
+    assert list(losses(straight.path)) == [1, 2, 3, 4, 5, 6]
 
 
 def rates(training: Training) -> tuple[float, float]:
@@ -101,8 +89,41 @@ def test_what_was_logged_after_the_last_save_is_dropped_on_resume(data, config, 
     with open(run.path / "log.jsonl", "a") as log:
         log.write('{"step": 4, "l1"')
     go(data, config, run, save_every=2, resume=True, stop_at=4)
-    assert list(losses(run)) == [1, 2, 3, 4]
-    assert losses(run)[3]["l1"] > 0
+    assert list(losses(run.path)) == [1, 2, 3, 4]
+    assert losses(run.path)[3]["l1"] > 0
+
+
+def test_a_run_that_is_asked_to_stop_saves_and_leaves_and_goes_on_as_if_it_had_not(data, config, new_run):
+    straight, broken = new_run("straight"), new_run("broken")
+    whole = go(data, config, straight)
+    broken.asked_to_stop = "SIGTERM"
+    with pytest.raises(Stopped):
+        go(data, config, broken)
+    assert broken.load_state()["step"] == 1
+    rest = go(data, config, RunFolder(broken.path), resume=True)
+    assert same(rest.state_dict(), whole.state_dict())
+    assert losses(broken.path) == losses(straight.path)
+
+
+def test_the_checkpoint_is_there_once_the_state_is(data, config, new_run, monkeypatch):
+    """Else a run killed in between would have finished without its last checkpoint."""
+    run, save_state = new_run("run"), RunFolder.save_state
+
+    def look(run, state):
+        assert checkpoint.load(run.path / "sketch2face.safetensors").facts["steps"] == state["step"]
+        assert (run.path / "losses.png").stat().st_size > 0
+        save_state(run, state)
+
+    monkeypatch.setattr(RunFolder, "save_state", look)
+    go(data, config, run, save_every=4)
+
+
+def test_a_run_that_was_stopped_before_its_first_save_starts_from_the_beginning(data, config, new_run):
+    straight, broken = new_run("straight"), new_run("broken")
+    whole = go(data, config, straight)
+    broken.log([{"step": 1, "l1": 0.0}])
+    assert same(go(data, config, broken, resume=True).state_dict(), whole.state_dict())
+    assert losses(broken.path) == losses(straight.path)
 
 
 def test_a_finished_run_says_so(data, config, new_run, capsys):
@@ -237,6 +258,16 @@ def test_fewer_pictures_than_a_batch_are_an_error_and_no_finished_run(data, conf
 # --- facades
 
 
+def test_without_a_gan_weight_l1_alone_trains_the_generator(config):
+    training = Training(replace(config, gan_weight=0.0), 10, CPU)
+    before = {name: training.state_dict()[name] for name in ("generator", "discriminator")}
+    before = {name: {key: value.clone() for key, value in state.items()} for name, state in before.items()}
+    assert list(training.train_step(*batch())) == ["l1"]
+    assert same(training.discriminator.state_dict(), before["discriminator"])
+    assert not same(training.generator.state_dict(), before["generator"])
+    assert training.step == 1
+
+
 @pytest.fixture
 def pairs(tmp_path, building):
     """Two batches of two, and three pairs held out."""
@@ -268,8 +299,8 @@ def test_a_run_on_buildings_leaves_a_checkpoint_a_log_and_pictures(pairs, facade
     assert predictor.task.name == "facades"
     assert predictor.predict(label_map) == predictor.predict(label_map)
     assert predictor.predict(label_map) != predictor.predict(building(8)[0])
-    assert list(losses(run)) == [1, 2, 3, 4, 5, 6]
-    assert all(record.keys() == {"d", "gan", "l1", "features"} for record in losses(run).values())
+    assert list(losses(run.path)) == [1, 2, 3, 4, 5, 6]
+    assert all(record.keys() == {"d", "gan", "l1", "features"} for record in losses(run.path).values())
     with Image.open(run.path / "losses.png") as picture:
         assert np.asarray(picture.convert("L")).std() > 5
     assert sorted(path.name for path in (run.path / "samples").iterdir()) == ["0000004.jpg", "0000006.jpg"]
@@ -290,7 +321,7 @@ def test_a_resumed_run_with_noise_ends_as_if_it_had_never_stopped(pairs, facades
     rest = train(pairs, "facades", facades, broken, resume=True, **options)
     assert rest.step == whole.step == 6
     assert same(rest.state_dict(), whole.state_dict())
-    assert losses(broken) == losses(straight)
+    assert losses(broken.path) == losses(straight.path)
     noise = [value for name, value in rest.generator.named_parameters() if value.ndim == 4 and value.shape[0] == 1]
     assert len(noise) == 5 and all(weight.any() for weight in noise), "the noise was trained"
 
@@ -299,7 +330,7 @@ def test_a_run_may_go_on_with_other_losses(pairs, facades, new_run):
     run = new_run("run")
     train(pairs, "facades", facades, run, workers=0, stop_at=2)
     train(pairs, "facades", replace(facades, feature_weight=0.0), run, workers=0, resume=True)
-    assert [len(record) for record in losses(run).values()] == [4, 4, 3, 3, 3, 3]
+    assert [len(record) for record in losses(run.path).values()] == [4, 4, 3, 3, 3, 3]
 
 
 def test_every_step_is_logged_however_rarely_the_run_is_saved(data, config, new_run):
@@ -409,15 +440,20 @@ def test_a_run_of_another_task_cannot_be_resumed(command, tmp_path):
         command("--resume", tmp_path / "run")
 
 
-def test_a_run_stopped_before_its_first_save_says_to_start_anew(command, tmp_path, monkeypatch):
+def test_a_run_stopped_before_its_first_save_may_be_resumed_or_started_anew(command, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(pix2pix, "fixed_drawings", lambda *_: (_ for _ in ()).throw(RunError("stopped")))
         with pytest.raises(SystemExit, match="stopped"):
             command("--out", tmp_path / "run")
-    with pytest.raises(SystemExit, match=r"holds no state\.pt.*start anew"):
-        command("--resume", tmp_path / "run")
+    (tmp_path / "run").rename(tmp_path / "other")
+    command("--resume", tmp_path / "other", "--stop-at", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(pix2pix, "fixed_drawings", lambda *_: (_ for _ in ()).throw(RunError("stopped")))
+        with pytest.raises(SystemExit, match="stopped"):
+            command("--out", tmp_path / "run")
     command("--out", tmp_path / "run", "--stop-at", 1)  # nothing was lost, so the folder may be used
-    assert (tmp_path / "run" / "sketch2face.safetensors").is_file()
+    for name in ("run", "other"):
+        assert (tmp_path / name / "sketch2face.safetensors").is_file()
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -428,10 +464,13 @@ def test_missing_data_is_named_before_a_run_folder_is_made(command, data, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-def test_a_broken_photo_ends_the_command_with_its_name(command, data, tmp_path):
+def test_a_broken_training_photo_is_named_and_a_held_out_one_ends_the_command(command, data, tmp_path, capsys):
     (data / "train" / "0.png").write_text("no photo")
-    with pytest.raises(SystemExit, match=r"error: '0\.png' is not a picture"):
-        command("--out", tmp_path / "run")
+    command("--out", tmp_path / "run")
+    assert capsys.readouterr().out.count(f"warning: {data / 'train'}: '0.png' is not a picture") == 1
+    (data / "val" / "4.png").write_text("no photo")
+    with pytest.raises(SystemExit, match=r"error: .*val: '4\.png' is not a picture"):
+        command("--out", tmp_path / "other")
 
 
 @pytest.mark.parametrize("arguments", [("--epochs", "many"), ("--precision", "float32", "--learnin-rate", "1")])
@@ -483,3 +522,68 @@ def test_the_discriminator_has_no_say_over_empty_paper():
     faded.sum().backward()
     assert fake.grad.mean(dim=(1, 2, 3)).tolist() == pytest.approx([0.0, 0.5, 1.0])
     assert fade_gradient(fake, source, fade_ink=0.0) is fake
+
+
+# --- speed and size
+
+
+def test_a_profile_keeps_nothing_and_prints_where_the_time_goes(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command("--epochs", 4, "--profile", 2, "--trace", tmp_path / "trace.json")
+    said = capsys.readouterr().out
+    for part in ("waiting for data", "generator, backward", "discriminator, optimizer", "moving average", "saving ("):
+        assert f"\n{part}" in said, part
+    assert (tmp_path / "trace.json").is_file() and not (tmp_path / "runs").exists()
+    assert "Done." not in said
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (("--profile", "2"), "--profile keeps nothing; leave out --out and --resume."),
+        (("--batch-size", "0"), "batch_size is 0; it must be at least 1"),
+        (("--epochs", "0"), "epochs is 0; it must be at least 1"),
+        (
+            ("--accumulate", "3"),
+            "a batch of 2 pictures cannot be dealt to 1 process(es) in 3 equal part(s) each. Choose another "
+            "--batch-size (that of all together), number of processes or --accumulate.",
+        ),
+    ],
+)
+def test_numbers_that_make_no_run_are_refused(refused, options, said):
+    refused(options, said)
+
+
+@pytest.mark.parametrize("option", ["--save-every", "--sample-every", "--stop-at", "--accumulate"])
+def test_counts_below_one_are_refused(command, option, capsys):
+    with pytest.raises(SystemExit):
+        command(option, "0")
+    assert f"argument {option}: 0 is less than 1" in capsys.readouterr().err
+
+
+def test_a_resumed_run_on_shards_ends_as_if_it_had_never_stopped(tmp_path, config, new_run, portrait):
+    faces = []
+    for i in range(6):
+        data = io.BytesIO()
+        portrait(i).save(data, "PNG")
+        faces.append({"name": str(i), "target": data.getvalue(), "layout": "null"})
+    write_shard(tmp_path / "shards" / "train" / "0.parquet", faces[:4])
+    write_shard(tmp_path / "shards" / "val" / "0.parquet", faces[4:])
+    straight, broken = new_run("straight"), new_run("broken")
+    whole = go(tmp_path / "shards", config, straight, stop_at=3)
+    go(tmp_path / "shards", config, broken, stop_at=2)
+    rest = go(tmp_path / "shards", config, broken, resume=True, stop_at=3)
+    assert same(rest.state_dict(), whole.state_dict())
+    assert losses(broken.path) == losses(straight.path)
+    assert checkpoint.load(straight.path / "sketch2face.safetensors").facts["data"] == "4 pictures"
+
+
+def test_compile_is_asked_for_the_generator_and_the_discriminator(config, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module, mode: asked.append((type(module).__name__, mode)))
+    monkeypatch.setattr(torch, "compile", lambda function, mode: asked.append((function.__name__, mode)) or function)
+    Training(config, 10, CPU, compiled="reduce-overhead")
+    assert asked == [("UNetGenerator", "reduce-overhead"), ("features", "reduce-overhead")]
+    asked.clear()
+    Training(config, 10, CPU)
+    assert not asked

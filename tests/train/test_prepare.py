@@ -1,5 +1,11 @@
 import json
+import pickle
+import subprocess
+import sys
 from dataclasses import astuple
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -9,8 +15,34 @@ from gan_core.faces import FaceLayout
 from gan_core.lineart import SIZE
 from train import prepare
 from train.data import LAYOUTS, DataError, FacePhotos, PairFolder
-from train.prepare import DONE, main, name_of, prepare_face, prepare_faces, split_of, write_picture
+from train.lock import locked
+from train.prepare import (
+    DONE,
+    find_pictures,
+    main,
+    name_of,
+    prepare_face,
+    prepare_face_shard,
+    prepare_face_shards,
+    prepare_faces,
+    split_of,
+    work_on_row,
+    write_picture,
+)
+from train.shards import Shards
 
+ROOT = Path(__file__).parent.parent.parent
+POOL = """
+import os, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from train.prepare import end_with_parent
+if __name__ == "__main__":
+    pool = ProcessPoolExecutor(1, get_context("spawn"), end_with_parent)
+    pool.submit(os.getpid).result()
+    print("ready", flush=True)
+    pool.submit(time.sleep, 600).result()
+"""
 LAYOUT = FaceLayout((105.0, 115.0), (151.0, 115.0), (128.0, 176.0))
 
 
@@ -98,6 +130,30 @@ def test_a_run_goes_on_where_it_was_interrupted(photos, out):
     assert [n for n in before if n.endswith(".jpg") and after[n] != before[n]] == [name]
 
 
+def test_two_commands_cannot_prepare_into_one_folder(photos, out):
+    with locked(out), pytest.raises(SystemExit, match=r"error: another process is writing to .*out"):
+        main(["faces", str(photos), str(out), "--workers", "1"])
+    assert files(out).keys() <= {".lock"}
+
+
+def test_a_full_disk_says_how_to_go_on(photos, out, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(prepare, "write_picture", full)
+    with pytest.raises(SystemExit, match=r"error: .*No space left.*run the same command again to go on"):
+        main(["faces", str(photos), str(out), "--workers", "1"])
+
+
+def test_workers_end_with_a_command_that_is_killed():
+    """Else they would wait for ever, or write next to those of the command that goes on."""
+    pool = subprocess.Popen([sys.executable, "-c", POOL], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert pool.stdout.readline() == "ready\n"
+    pool.kill()
+    # The pipe ends when the last process that holds it does, and the worker has 600 s to sleep.
+    assert pool.communicate(timeout=60) == ("", None)
+
+
 def test_a_photo_that_was_repaired_is_no_longer_skipped(photos, out, portrait):
     prepare_in_one_process(photos, out)
     portrait(7).save(photos / "train" / "text.jpg", "JPEG")
@@ -133,7 +189,7 @@ def test_several_processes_make_the_same_files(photos, out, tmp_path):
 
 def test_layouts_lie_beside_the_photos(photos, out, monkeypatch):
     monkeypatch.setattr(prepare, "find_layout", lambda face: LAYOUT)
-    record = prepare_face(photos / "train" / "a.png", photos, out, 0.05, 0)
+    record = prepare_face(("train", "a", photos / "train" / "a.png"), out, 0)
     assert record == {"split": "train", "name": "a.jpg", "layout": astuple(LAYOUT)}
     (out / DONE).write_text(json.dumps({"job": "train/a.png"} | record) + "\n")
     prepare_in_one_process(photos, out)
@@ -143,7 +199,7 @@ def test_layouts_lie_beside_the_photos(photos, out, monkeypatch):
 
 def test_larger_photos_are_framed(photos, out, monkeypatch):
     monkeypatch.setattr(prepare, "crop_face", lambda photo, size: Image.new("RGB", (size, size), "red"))
-    record = prepare_face(photos / "train" / "landscape.png", photos, out, 0.05, 0)
+    record = prepare_face(("train", "landscape", photos / "train" / "landscape.png"), out, 0)
     assert record["name"] == "landscape.jpg"
     with Image.open(out / "train" / "landscape.jpg") as face:
         assert face.size == (SIZE, SIZE)
@@ -224,3 +280,127 @@ def test_two_photos_that_would_get_one_name_are_named(tmp_path, portrait):
     with pytest.raises(DataError, match=r"a\.jpg and .*a\.png would both become a\.jpg\. Rename"):
         prepare_faces(photos, tmp_path / "out", val_share=0.0, workers=1)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_photos_of_a_data_set_become_faces(parquet, out, monkeypatch, tmp_path, portrait):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(prepare, "crop_face", lambda photo, size: photo.resize((size, size)))
+    main(["faces", str(parquet), str(out), "--val", "0.3", "--workers", "1"])
+    kept = {record["name"]: record for record in records(out).values()}
+    assert len(kept) == 10 and {record["split"] for record in kept.values()} == {"train", "val"}
+    record = kept["train_000003.jpg"]
+    written = np.asarray(Image.open(out / record["split"] / record["name"])).astype(int)
+    assert np.abs(written - np.asarray(portrait(3, 40).resize((SIZE, SIZE)))).mean() < 4
+
+
+def test_a_row_without_a_picture_is_left_out(out):
+    table = [{"image": None}, {"image": {"bytes": None, "path": None}}]
+    for i in range(2):
+        assert prepare_face(("train", "a", (table, i)), out, 0) == {"skipped": "this row has no picture"}
+
+
+class Table(list):
+    """One row of a data set, as the library gives it."""
+
+    features: ClassVar[dict] = {}
+
+    def select_columns(self, columns):
+        return self
+
+
+@pytest.mark.parametrize(
+    ("source", "asked"),
+    [("someone/faces", ("someone/faces",)), ("someone/faces:small", ("someone/faces", "small")), ("mnist", ("mnist",))],
+)
+def test_the_hub_is_asked_for_a_data_set_and_its_config(monkeypatch, tmp_path, source, asked):
+    questions = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("datasets.load_dataset", lambda *names: questions.append(names) or {"train": Table()})
+    assert prepare.load_tables(source).keys() == {"train"}
+    assert questions == [asked]
+
+
+@pytest.mark.parametrize("command", ["faces", "anime", "facades", "voc"])
+def test_every_command_says_what_it_takes_to_reach_the_hub(monkeypatch, out, command):
+    def offline(*_):
+        raise ConnectionError("Couldn't reach 'someone/things' on the Hub")
+
+    monkeypatch.setattr("datasets.load_dataset", offline)
+    said = r"error: someone/things is neither a folder .*Check the connection to huggingface\.co, or give a folder with"
+    with pytest.raises(SystemExit, match=said):
+        main([command, "someone/things", str(out)])
+    assert not out.exists()
+
+
+def test_what_is_private_takes_a_login(monkeypatch, out):
+    def unknown(*_):
+        raise FileNotFoundError("Dataset 'someone/things' doesn't exist on the Hub or cannot be accessed.")
+
+    monkeypatch.setattr("datasets.load_dataset", unknown)
+    with pytest.raises(SystemExit, match=r"doesn't exist on the Hub.*Check the name; .*hf auth login"):
+        main(["faces", "someone/things", str(out)])
+
+
+def test_what_cannot_be_a_name_is_not_looked_for(monkeypatch, tmp_path, out):
+    monkeypatch.setattr("datasets.load_dataset", None)
+    with pytest.raises(SystemExit, match="there is no such folder, and no data set can be called so"):
+        main(["faces", str(tmp_path / "gone"), str(out)])
+
+
+# --- shards
+
+
+def test_shards_hold_the_faces_that_files_would_hold(photos, out, capsys):
+    main(["faces", str(photos), str(out), "--shards", "2", "--workers", "1"])
+    assert capsys.readouterr().out.endswith(f"3 faces in {out / 'train'}, 1 in {out / 'val'}; 2 skipped.\n")
+    prepare_in_one_process(photos, out.with_name("files"))
+    rows = {split: Shards(out, split).first_rows(9) for split in ("train", "val")}
+    assert [len(rows[split]) for split in rows] == [3, 1]
+    pictures = {path.read_bytes() for path in (out.with_name("files") / "train").glob("*.jpg")}
+    assert {row["target"] for row in rows["train"]} == pictures
+    assert all(json.loads(row["layout"]) is None or len(json.loads(row["layout"])) == 3 for row in rows["train"])
+    assert "text.jpg" in (out / "skipped.txt").read_text()
+
+
+def test_an_interrupted_run_makes_only_the_missing_shards(photos, out):
+    prepare_face_shards(photos, out, 2, workers=1)
+    before, lines = files(out), (out / DONE).read_text().splitlines()
+    assert len(lines) == 3
+    (out / DONE).write_text("".join(line + "\n" for line in lines[:2]) + lines[2][:20])
+    prepare_face_shards(photos, out, 2, workers=1)
+    last = json.loads(lines[2])["job"]
+    changed = {name for name, time in files(out).items() if before[name] != time and name.endswith(".parquet")}
+    assert changed and all(last in name for name in changed)
+    assert (out / DONE).read_text().splitlines() == lines
+
+
+def test_shards_of_other_photos_are_not_mixed_with_the_old_ones(photos, out):
+    prepare_face_shards(photos, out, 2, workers=1)
+    (photos / "train" / "a.png").unlink()
+    with pytest.raises(DataError, match=r"shards of other photos.*another folder"):
+        prepare_face_shards(photos, out, 2, workers=1)
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (("--shards", "0"), "at least 1 photo"),
+        (("--shards", "4", "--pairs", "2"), "without --pairs"),
+        (("--engine", "ray"), "give --shards too"),
+        (("--engine", "ray", "--shards", "4"), r"pip install 'ray\[data\]'"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(photos, out, options, said, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SystemExit, match=said):
+        main(["faces", str(photos), str(out), *options])
+
+
+def test_what_ray_maps_over_its_rows_is_the_work_itself(photos, out):
+    found = find_pictures(photos, val_share=0.0)
+    job = "0", {name: found[name] for name in ("train/a.png", "train/text.jpg")}
+    work = partial(prepare_face_shard, out=out)
+    row = work_on_row({"name": "0"}, pickle.loads(pickle.dumps(work)), {"0": job})
+    record = json.loads(row["record"])
+    assert (row["name"], record["train"], record["val"], len(record["left_out"])) == ("0", 1, 0, 1)
+    assert len(Shards(out, "train")) == 1

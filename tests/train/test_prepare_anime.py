@@ -1,4 +1,3 @@
-import io
 import json
 
 import numpy as np
@@ -70,25 +69,6 @@ def test_without_splits_a_stable_share_is_held_out(tmp_path, portrait):
         prepare_anime(str(tmp_path / "flat"), tmp_path / name, val_share=0.4, workers=1)
     assert names(tmp_path / "a", "val") == names(tmp_path / "b", "val")
     assert len(names(tmp_path / "a", "val")) + len(names(tmp_path / "a", "train")) == 12
-
-
-@pytest.fixture
-def parquet(tmp_path, portrait):
-    """A data set as the Hub gives it out: one image column and another, gray pictures among them."""
-    import datasets
-
-    def encode(picture: Image.Image) -> dict:
-        buffer = io.BytesIO()
-        picture.save(buffer, "PNG")
-        return {"bytes": buffer.getvalue(), "path": None}
-
-    pictures = [encode(portrait(seed, 40)) for seed in range(9)] + [encode(portrait(9, 40).convert("L"))]
-    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
-    table = datasets.Dataset.from_dict({"image": pictures, "label": list(range(10))}, features=features)
-    folder = tmp_path / "hub"
-    folder.mkdir()
-    table.to_parquet(folder / "train-00000-of-00001.parquet")
-    return folder
 
 
 def test_a_data_set_in_parquet_becomes_pictures(parquet, tmp_path, monkeypatch):

@@ -1,5 +1,9 @@
 import argparse
+import errno
 import json
+import os
+import re
+import signal
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,18 +16,22 @@ from torch import nn
 
 from gan_core.checkpoint import CheckpointError
 from gan_core.image import PictureError
-from train.data import DataError
+from train.data import DataError, FacePhotos
 from train.run import (
+    EARLIER,
     EMA,
+    STATE,
     LossLog,
     RunError,
     RunFolder,
     add_options,
     add_run_options,
+    batches,
     check_choice,
     fit_weights,
     given_options,
     linear_decay,
+    next_folder,
     open_run,
     pack_state,
     training_facts,
@@ -78,9 +86,10 @@ def test_a_state_survives_a_save_that_fails(tmp_path, monkeypatch):
         raise OSError("no space left on device")
 
     monkeypatch.setattr(torch, "save", torn)
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match=r"state after step 2 cannot be written to .* MB are free .*no space left"):
         run.save_state({"step": 2})
     assert run.load_state() == {"step": 1}
+    assert not list(run.path.rglob("*.partial")), "it would keep the disk full"
 
 
 def test_a_folder_with_other_things_in_it_may_become_a_run(tmp_path):
@@ -91,6 +100,134 @@ def test_a_folder_with_other_things_in_it_may_become_a_run(tmp_path):
     run.log([{"step": 1}])
     with pytest.raises(RunError, match="holds a run already"):
         RunFolder.create(tmp_path, "sketch2face", {})
+
+
+# --- batches
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_picture_is_named_once_and_does_not_stop_a_run(tmp_path, portrait, workers, capfd):
+    for number in range(4):
+        portrait(number).save(tmp_path / f"{number}.png")
+    (tmp_path / "2.png").write_bytes(b"no picture")
+    made = batches(FacePhotos(tmp_path), 2, 0, 0, 99, workers, torch.device("cpu"))
+    for _ in range(4):  # two epochs
+        source, target = next(made)
+        assert (source.shape, target.shape) == ((2, 1, 256, 256), (2, 3, 256, 256))
+    said = capfd.readouterr().out + capfd.readouterr().err
+    assert said.count(f"warning: {tmp_path}: '2.png' is not a picture") == 1
+    portrait(2, 64).save(tmp_path / "2.png")
+    with pytest.raises(DataError, match=r"^.*2\.png is 64x64, not 256x256\. Run"):  # and no traceback of a worker
+        for _ in range(8):
+            next(made)
+
+
+# --- damaged files
+
+
+@pytest.fixture
+def saved(tmp_path) -> RunFolder:
+    """A run of ten steps with two states, after steps 4 and 8."""
+    run = RunFolder.create(tmp_path / "run", "sketch2face", {})
+    run.log([{"step": step, "d": 0.5} for step in range(1, 11)])
+    for step in (4, 8):
+        run.save_state({"step": step, "generator": {"weight": torch.full((40, 40), float(step))}})
+    return run
+
+
+def test_a_run_goes_on_from_its_last_state_and_says_what_is_done_again(saved, capsys):
+    assert RunFolder(saved.path).load_state()["step"] == 8
+    assert capsys.readouterr().out == "Going on after step 8; 2 later steps are lost and done again.\n"
+
+
+@pytest.mark.parametrize("tenths", range(10))
+def test_if_the_state_is_cut_short_the_one_before_it_counts(saved, tenths, capsys):
+    data = (saved.path / STATE).read_bytes()
+    (saved.path / STATE).write_bytes(data[: len(data) * tenths // 10])
+    state = saved.load_state()
+    assert (state["step"], saved.saved) == (4, 4)
+    assert (state["generator"]["weight"] == 4).all()
+    said = capsys.readouterr().out
+    assert said.startswith(f"warning: {saved.path / STATE} is damaged (")
+    assert said.endswith("Going on after step 4; 6 later steps are lost and done again.\n")
+
+
+def test_a_state_in_which_any_byte_has_changed_is_never_taken_for_whole(saved):
+    data = (saved.path / STATE).read_bytes()
+    expected, fallen_back = saved.load_state(), 0
+    for place in np.random.default_rng(0).integers(0, len(data), 200):
+        damaged = bytearray(data)
+        damaged[place] ^= 0x10
+        (saved.path / STATE).write_bytes(damaged)
+        state = saved.load_state()
+        fallen_back += state["step"] == 4
+        # What lies between the parts of the file may change: it means nothing.
+        assert state["step"] == 4 or torch.equal(state["generator"]["weight"], expected["generator"]["weight"])
+    assert fallen_back > 100
+
+
+def test_a_state_that_is_missing_since_a_kill_came_between_two_renames_is_no_loss_of_the_run(saved):
+    (saved.path / STATE).unlink()
+    assert saved.load_state()["step"] == 4
+
+
+def test_if_no_state_can_be_read_the_run_says_what_is_left(saved):
+    for name in (STATE, EARLIER):
+        (saved.path / name).write_bytes(b"PK\x03\x04 nothing")
+    with pytest.raises(RunError, match=r"no state .* can be read any more: its 10 steps .*--init"):
+        saved.load_state()
+
+
+def test_a_run_that_was_stopped_before_its_first_save_starts_from_the_beginning(run, capsys):
+    run.log([{"step": 1, "d": 0.5}])
+    assert run.load_state() is None
+    assert "before its first save and the 1 steps before it are lost: it starts from the beginning" in (
+        capsys.readouterr().out
+    )
+
+
+def test_damaged_options_are_named(saved):
+    for damaged in ("", '{"task": "sketch', "\xff"):
+        (saved.path / "options.json").write_bytes(damaged.encode("latin-1"))
+        with pytest.raises(RunError, match=r"options\.json is damaged .* same recipe"):
+            RunFolder.open(saved.path)
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+def test_nothing_in_a_state_is_executed(saved, capsys):
+    torch.save({"step": 9, "evil": Evil()}, saved.path / STATE)
+    assert saved.load_state()["step"] == 4
+    assert "executed" not in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_state_that_is_not_finite_is_not_saved(saved, bad):
+    optimizer = {"state": {0: {"exp_avg": torch.tensor([0.0, bad])}}, "param_groups": [{"lr": 0.1}]}
+    with pytest.raises(RunError, match=r"after step 9 optimizer\.state\.0\.exp_avg is not finite.*after step 8"):
+        saved.save_state({"step": 9, "optimizer": optimizer})
+    assert saved.load_state()["step"] == 8
+
+
+def test_a_log_that_was_cut_anywhere_loses_but_its_last_line_and_no_step_is_logged_twice(saved):
+    log = saved.path / "log.jsonl"
+    data = log.read_bytes()
+    for end in range(len(data) - 40, len(data)):
+        log.write_bytes(data[:end] + b"\x00" * (end % 3))  # zeros as after a power failure
+        saved.trim_log(8)
+        saved.log([{"step": step, "d": 0.5} for step in (9, 10)])
+        assert log.read_bytes() == data, end
+
+
+def test_a_state_of_other_networks_is_told(run):
+    state = pack_state({"generator": nn.Linear(2, 3)}, torch.device("cpu"), step=1)
+    with pytest.raises(RunError, match=r"does not fit the generator: .*size mismatch.*another version of the code"):
+        unpack_state({"generator": nn.Linear(3, 3)}, torch.device("cpu"), state)
+    with pytest.raises(RunError, match="does not fit the discriminator"):
+        unpack_state({"discriminator": nn.Linear(3, 3)}, torch.device("cpu"), state)
 
 
 # --- plot_losses
@@ -333,6 +470,7 @@ def test_all_trainings_have_the_same_options_besides_those_of_their_recipe():
     assert set(own.values()) == {None}
     expected = {"data": Path("pictures"), "preset": "best", "sample_every": 50, "save_every": 500, "workers": 2}
     expected |= dict.fromkeys(("out", "resume", "init", "stop_at")) | {"tensorboard": False}
+    expected |= {"accumulate": 1, "compile": None, "profile": None, "trace": None}
     assert options.pop("device") in ("cpu", "cuda")
     assert options == expected
 
@@ -362,11 +500,14 @@ def test_a_new_run_writes_down_its_task_its_start_and_its_recipe(data, tmp_path,
         "sample_every": 50,
         "save_every": 500,
         "workers": 2,
-        "device": options.device,
+        "device": torch.device(options.device),
         "tensorboard": False,
+        "accumulate": 1,
+        "compile": None,
+        "profile": None,
     }
     written = RunFolder.open(run.path)[1]
-    assert list(written) == ["task", "init", "config"]
+    assert list(written) == ["task", "init", "config", "pictures"]
     assert (written["task"], written["init"]) == ("facades", "a/b.safetensors")
     assert Recipe.from_dict(written["config"]) == config
 
@@ -441,10 +582,114 @@ def test_a_value_that_was_once_allowed_can_be_put_right_when_a_run_is_resumed(da
         assert config == replace(PRESET, name="z")
 
 
+def go_on(data: Path, run: Path, more: str = "") -> str:
+    return re.escape(f"go on with: python -m train.pix2pix facades --data {data} --resume {run}{more}") + "$"
+
+
+def test_two_commands_cannot_share_a_folder(data, tmp_path):
+    for options in (
+        parse("--data", data, "--out", tmp_path / "run"),
+        parse("--data", data, "--resume", tmp_path / "run"),
+    ):
+        with open_run(options, "facades", PRESET):
+            before = RunFolder.open(tmp_path / "run")[1]
+            for name, more in (("--out", ()), ("--resume", ("--epochs", 77))):
+                other = parse("--data", data, name, tmp_path / "run", *more)
+                said = r"error: another process is writing to .*run"
+                with pytest.raises(SystemExit, match=said), open_run(other, "facades", PRESET):
+                    pass
+            assert RunFolder.open(tmp_path / "run")[1] == before
+
+
+def test_runs_without_a_name_are_numbered_and_none_gets_the_number_of_another(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "facades-007").mkdir(parents=True)
+    (tmp_path / "runs" / "facades-best").mkdir()
+    assert [next_folder("facades").name for _ in range(3)] == ["facades-008", "facades-009", "facades-010"]
+    assert next_folder("vaegan").name == "vaegan-001"
+
+
+def test_what_the_disk_refuses_ends_the_command_with_the_way_on(data, tmp_path):
+    options = parse("--data", data, "--out", tmp_path / "run", "--stop-at", 5)
+    said = "^error: .*No space left.* The last good state, after step 3, is in .*; "
+    with (
+        pytest.raises(SystemExit, match=said + go_on(data, tmp_path / "run", " --stop-at 5")),
+        open_run(options, "facades", PRESET) as (run, _, _),
+    ):
+        run.save_state({"step": 3})
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+class Counter:
+    """A training that does nothing."""
+
+    def __init__(self):
+        self.step = 0
+
+    def state_dict(self) -> dict:
+        return {"step": self.step}
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_signal_lets_the_step_end_and_saves_the_state(data, tmp_path, name):
+    earlier, training = signal.getsignal(signal.Signals[name]), Counter()
+    with (
+        pytest.raises(SystemExit, match=f"^Stopped by {name}. .*after step 2, .*" + go_on(data, tmp_path / "run")),
+        open_run(parse("--data", data, "--out", tmp_path / "run"), "facades", PRESET) as (run, _, _),
+    ):
+        log = LossLog(run, 0, 5, 1)
+        for training.step in range(1, 6):
+            log.add(training.step, {"d": 1.0})
+            if training.step == 2:
+                os.kill(os.getpid(), signal.Signals[name])
+                os.kill(os.getpid(), signal.Signals[name])  # some wrappers pass it on as well
+            log.leave_if_asked(training)
+    assert signal.getsignal(signal.Signals[name]) == earlier
+    assert (run.load_state(), len(logged(run))) == ({"step": 2}, 2)
+
+
+def test_a_signal_that_is_ignored_stays_ignored(data, tmp_path):
+    """As under nohup."""
+    earlier = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with open_run(parse("--data", data, "--out", tmp_path / "run"), "facades", PRESET) as (run, _, _):
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert run.asked_to_stop is None
+    finally:
+        signal.signal(signal.SIGHUP, earlier)
+
+
+def test_a_second_interruption_ends_the_run_at_once(data, tmp_path, monkeypatch):
+    clock = SimpleNamespace(monotonic=lambda: clock.now, perf_counter=lambda: 0.0, now=100.0)
+    monkeypatch.setattr("train.run.time", clock)
+    with (
+        pytest.raises(SystemExit, match=r"^Interrupted\. No state was saved"),
+        open_run(parse("--data", data, "--out", tmp_path / "run"), "facades", PRESET),
+    ):
+        os.kill(os.getpid(), signal.SIGINT)
+        clock.now += 2
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("still there")
+
+
+def test_a_resumed_run_says_if_its_pictures_are_others(data, tmp_path, capsys):
+    with open_run(parse("--data", data, "--out", tmp_path / "run"), "facades", PRESET):
+        pass
+    Image.new("RGB", (4, 4)).save(data / "train" / "1.png")
+    for expected in (1, 0):  # it is said once
+        capsys.readouterr()
+        with open_run(parse("--data", data, "--resume", tmp_path / "run"), "facades", PRESET):
+            pass
+        said = capsys.readouterr().out
+        assert said.count("warning: the run began with 1 training pictures, and now there are 2") == expected
+
+
 def test_an_interrupted_command_says_how_to_go_on_if_there_is_a_run(data, tmp_path, monkeypatch):
     options = parse("--data", data, "--out", tmp_path / "run")
     with (
-        pytest.raises(SystemExit, match=f"^Interrupted. Go on with --resume {tmp_path / 'run'}$"),
+        pytest.raises(
+            SystemExit, match=rf"^Interrupted\. No state .* yet; go on with: .* --resume {tmp_path / 'run'}$"
+        ),
         open_run(options, "facades", PRESET),
     ):
         raise KeyboardInterrupt
@@ -455,3 +700,11 @@ def test_an_interrupted_command_says_how_to_go_on_if_there_is_a_run(data, tmp_pa
     monkeypatch.setattr("train.run.list_pictures", interrupt)
     with pytest.raises(SystemExit, match=r"^Interrupted\.$"), open_run(options, "facades", PRESET):
         pass
+
+
+def test_a_task_that_wants_files_says_so_when_it_is_given_shards(data, tmp_path):
+    (data / "train" / "0.parquet").write_bytes(b"")
+    options = parse("--data", data, "--out", tmp_path / "run")
+    with pytest.raises(SystemExit, match="vaegan is trained on a folder of files"), open_run(options, "vaegan", PRESET):
+        pass
+    assert not (tmp_path / "run").exists()

@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F
 
 from gan_core import Segmenter, checkpoint
-from gan_core.image import open_picture
+from gan_core.image import PictureError, open_picture
 from gan_core.palette import VOC
 from gan_core.segmentation import PaletteDiscriminatorConfig, SegmentationConfig, class_colors
+from tests.train.runs import same
 from train import pix2pix
 from train.data import DataError
-from train.run import RunError, RunFolder
+from train.run import RunError, RunFolder, Stopped
 from train.segmentation import (
     PRESETS,
     SegmentationRecipe,
@@ -64,15 +65,6 @@ def go(data, recipe, run, **options) -> Training:
 def logged(run: RunFolder, folder: str = ".") -> list[dict]:
     lines = (run.path / folder / "log.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
-
-
-def same(a, b) -> bool:
-    """Whether two states are equal to the last bit."""
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list):
-        return len(a) == len(b) and all(map(same, a, b))
-    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
 # --- losses
@@ -247,6 +239,33 @@ def test_a_resumed_run_ends_as_if_it_had_never_stopped(prepared, recipe, new_run
     assert logged(straight, "validation") == [x for x in logged(broken, "validation") if x["step"] != 3]
 
 
+def test_a_run_that_is_asked_to_stop_saves_and_leaves_and_goes_on_as_if_it_had_not(prepared, best, new_run):
+    straight, broken = new_run("straight"), new_run("broken")
+    whole = go(prepared, best, straight)
+    broken.asked_to_stop = "SIGTERM"
+    with pytest.raises(Stopped):
+        go(prepared, best, broken)
+    assert broken.load_state()["step"] == 1
+    assert same(go(prepared, best, RunFolder(broken.path), resume=True).state_dict(), whole.state_dict())
+    for folder in (".", "validation"):
+        assert logged(broken, folder) == logged(straight, folder)
+
+
+def test_damaged_training_pictures_are_passed_over_and_held_out_ones_stop_the_run_at_once(
+    prepared, best, new_run, capsys
+):
+    (prepared / "train" / "photos" / "1.jpg").write_bytes(b"no picture")
+    (prepared / "train" / "labels" / "2.png").write_bytes(b"no picture")
+    assert go(prepared, best, new_run("run")).step == 6
+    said = capsys.readouterr().out
+    assert said.count("photos: '1.jpg' is not a picture") == 1
+    assert said.count("2.png: its mask cannot be read") == 1
+    (prepared / "val" / "labels" / "5.png").write_bytes(b"no picture")
+    with pytest.raises(PictureError, match=r"5\.png: its mask cannot be read"):
+        go(prepared, best, new_run("other"))
+    assert not (new_run("other").path / "log.jsonl").exists()
+
+
 def test_each_epoch_has_its_validation_phase(prepared, recipe, new_run):
     run = new_run("run")
     go(prepared, recipe, run)
@@ -337,3 +356,7 @@ def test_a_run_of_another_task_cannot_be_resumed(command, tmp_path):
     RunFolder.create(tmp_path / "run", "facades", {"task": "facades", "config": {}})
     with pytest.raises(SystemExit, match="is a run of facades, not of segmentation"):
         command("--resume", tmp_path / "run")
+
+
+def test_accumulation_is_refused(refused):
+    refused(("--accumulate", "2"), "segmentation has losses of the whole batch, and so no --accumulate. Leave it out.")

@@ -197,7 +197,7 @@ def test_what_cannot_be_used_is_left_out_with_its_reason(devkit, out, scene):
     prepare(devkit, out)
     assert names(out, "train") == ["2007_4"]
     said = (out / "skipped.txt").read_text()
-    for reason in ("is not a picture", "cannot be read", "60x48 and its mask 60x30", "has class 99; it may have 0"):
+    for reason in ("is not a picture", "cannot be read", "60x48 and its mask 60x30", "has class 99; use only 0"):
         assert reason in said
 
 
