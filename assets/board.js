@@ -35,8 +35,8 @@ class Board {
     this.paper.repaint(this.operations.slice(Math.max(start, 0)).filter((o) => o.kind !== "clear"));
     const last = this.operations.at(-1);
     element.classList.toggle("pad-empty", !last || last.kind === "clear");
-    button("undo").disabled = !this.operations.length;
-    button("redo").disabled = !this.undone.length;
+    enable("undo", this.operations.length > 0);
+    enable("redo", this.undone.length > 0);
   }
 
   do(operation) {
@@ -137,6 +137,7 @@ class Board {
   pressed(event) {
     if (this.live || (event.pointerType === "mouse" && event.button !== 0)) return;
     event.preventDefault();
+    this.paper.canvas.focus({ preventScroll: true, focusVisible: false });
     this.paper.canvas.setPointerCapture(event.pointerId);
     const turned = event.pointerType === "pen" && event.buttons & 32; // the back of the pen erases
     this.live = this.paper.begin(this.point(event), turned ? "eraser" : this.tool, Number(this.size.value));
@@ -244,7 +245,8 @@ class Board {
   }
 
   async showVariants() {
-    button("variants").disabled = true;
+    if (!isEnabled("variants")) return;
+    enable("variants", false);
     try {
       const seed = Math.floor(Math.random() * 2 ** 31);
       const answer = await ask("variants", { drawing: this.paper.picture(), seed });
@@ -252,11 +254,11 @@ class Board {
       answer.pictures.forEach((picture, i) =>
         thumbnail(".pad-variants", picture, `Show variant ${i + 1}`, () => (this.face.src = picture))
       );
-      say("Click a variant to see it large; draw on to go back to the live picture.");
+      say("Choose a variant to see it large; draw on to go back to the live picture.");
     } catch (error) {
       say(error.message, true);
     }
-    button("variants").disabled = false;
+    enable("variants", true);
   }
 
   async showExamples() {

@@ -14,7 +14,7 @@ class LabelPaper {
     this.canvas = element.querySelector(".pad-paper");
     this.canvas.width = this.canvas.height = SIDE;
     this.canvas.style.imageRendering = "pixelated";
-    this.canvas.ariaLabel = "Label map. Drag rectangles with mouse, pen or finger.";
+    this.canvas.ariaLabel = "Map of the facade. Drag rectangles with mouse, pen or finger; without them, choose an example below.";
     this.context = this.canvas.getContext("2d", { willReadFrequently: true });
     this.pixels = this.context.createImageData(SIDE, SIDE);
     this.words = new Uint32Array(this.pixels.data.buffer);
@@ -34,17 +34,19 @@ class LabelPaper {
       swatch.type = "button";
       swatch.role = "radio";
       swatch.textContent = name;
-      swatch.title = `${name} (${KEYS[label]})`;
+      swatch.title = `Paint ${name} (${KEYS[label]})`;
       swatch.style.setProperty("--swatch", `rgb(${color.join()})`);
       swatch.addEventListener("click", () => this.choose(label));
       palette.append(swatch);
       return swatch;
     });
+    roam(this.swatches, 1, (label) => this.choose(label));
   }
 
   choose(label) {
     this.label = label;
     this.swatches.forEach((swatch, i) => (swatch.ariaChecked = String(i === label)));
+    this.swatches.forEach((swatch, i) => (swatch.tabIndex = i === label ? 0 : -1));
     const palette = this.swatches[label].parentElement; // on a phone it scrolls; the page itself must not
     palette.scrollLeft = this.swatches[label].offsetLeft - palette.offsetLeft - 40;
   }

@@ -45,7 +45,7 @@ class Live {
         await this.refresh();
         this.failures = 0;
       } catch (error) {
-        say(error.told ? error.message : error.message.replace(/\.$/, "; trying again …"), true);
+        say(error.told ? error.message : `${error.message} Trying again …`, true);
         this.failures += 1;
         await new Promise((resolve) => setTimeout(resolve, Math.min(500 * 2 ** this.failures, 8000)));
         this.dirty ||= this.failures < 8; // then it waits for the next change
@@ -65,13 +65,42 @@ function listenToKeys(handler) {
   const onKey = (event) => {
     if (!element.isConnected) return document.removeEventListener("keydown", onKey);
     const typing = event.target.closest("input:not([type=range]), textarea, select, [contenteditable]");
-    if (typing || !element.offsetParent || event.altKey) return;
-    if (handler(event.key.toLowerCase(), event.ctrlKey || event.metaKey, event.shiftKey)) event.preventDefault();
+    const command = event.ctrlKey || event.metaKey;
+    // A letter alone is for the board only if nothing else has the focus: there it may mean something else.
+    const elsewhere = !command && event.target !== document.body && !element.contains(event.target);
+    if (typing || elsewhere || !element.offsetParent || event.altKey) return;
+    if (handler(event.key.toLowerCase(), command, event.shiftKey)) event.preventDefault();
   };
   document.addEventListener("keydown", onKey);
 }
 
 const HISTORY_KEYS = (shift) => ({ z: shift ? "redo" : "undo", y: "redo" }); // with Ctrl or Cmd
+
+// A button that cannot be used now keeps the focus, which `disabled` would take away from those without a mouse.
+function enable(name, on) {
+  for (const one of element.querySelectorAll(`[data-action="${name}"]`)) one.ariaDisabled = String(!on);
+}
+
+function isEnabled(name) {
+  return button(name).ariaDisabled !== "true";
+}
+
+// Of buttons in `columns` columns one is reached by Tab, the others from there by the arrow keys.
+function roam(buttons, columns, act = () => {}) {
+  const reach = (one) => buttons.forEach((other) => (other.tabIndex = other === one ? 0 : -1));
+  reach(buttons[0]);
+  buttons.forEach((button, i) => {
+    button.addEventListener("focus", () => reach(button));
+    button.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      const next = buttons[i + step];
+      next?.focus();
+      if (next) act(i + step);
+    });
+  });
+}
 
 function button(name) {
   return element.querySelector(`[data-action="${name}"]`);

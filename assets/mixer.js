@@ -1,6 +1,6 @@
 // Faces with a weight each, and the face between them, which follows while a slider moves. live.js stands before this.
 //
-// props.gallery: [{seed, picture}], the faces to choose from; a mix starts with the first three. props.directions: names.
+// props.gallery: seeds of the faces to choose from; a mix starts with the first three. props.directions: names.
 // props.limits: most faces, largest seed and shift; frames of a film.
 //
 // What is mixed is one object that is never changed, only replaced; undo goes back to the one before:
@@ -12,7 +12,6 @@
 const { limits } = props;
 const FEWEST = 2; // faces
 const SENT = 288, LONGEST = 3; // of an own picture: its shorter side, at most; times its longer side may have
-const SAVED = 384;
 const SEED_HINT = `A seed is a whole number from 0 to ${limits.seed}.`;
 
 const key = (face) => face.latent ?? face.seed;
@@ -27,7 +26,7 @@ class Mixer {
     find(".mix-slots").append(...this.slots);
     this.directions = props.directions.map((name, i) => this.makeDirection(name, i));
     this.truncation = this.makeTruncation();
-    this.pictures = new Map(props.gallery.map(({ seed, picture }) => [seed, picture])); // key of a face -> its thumbnail
+    this.pictures = new Map(); // key of a face -> its thumbnail
     this.showGallery();
     this.selected = 0;
     this.successors = new WeakMap(); // face -> the picture of one's own that took its place
@@ -51,7 +50,7 @@ class Mixer {
   // --- What is mixed ---
 
   fresh() {
-    const faces = props.gallery.slice(0, 3).map(({ seed }) => ({ seed }));
+    const faces = props.gallery.slice(0, 3).map((seed) => ({ seed }));
     return { faces, weights: faces.map(() => 0.5), shifts: props.directions.map(() => 0), truncation: 1 };
   }
 
@@ -78,7 +77,7 @@ class Mixer {
     this.state = this.steps[at];
     remember(JSON.stringify(this.state));
     this.selected = Math.min(this.selected, this.state.faces.length - 1);
-    if (this.state.faces !== this.sheetFaces) find(".mix-sheet").hidden = true; // it shows blends of other faces
+    if (this.state.faces !== this.sheetFaces) this.close("sheet"); // it shows blends of other faces
     this.show();
     this.follow.changed();
   }
@@ -108,6 +107,8 @@ class Mixer {
     if (faces.length <= FEWEST) return;
     if (i < this.selected) this.selected -= 1; // the chosen face stays chosen
     this.commit({ faces: faces.toSpliced(i, 1), weights: weights.toSpliced(i, 1) });
+    // The button may be gone with its place: the focus stays near it.
+    this.slots[Math.min(i, faces.length - 2)].querySelector(".mix-choose").focus({ preventScroll: true });
   }
 
   surprise() {
@@ -145,17 +146,28 @@ class Mixer {
   }
 
   async fetchPictures() {
+    if (!this.filled) await this.fillGallery();
     const missing = this.recipe().faces.filter((face) => !this.pictures.has(key(face)));
-    if (!missing.length) return;
+    if (!missing.length) return this.show();
     const { pictures } = await ask("faces", { faces: missing });
     missing.forEach((face, i) => this.pictures.set(key(face), pictures[i]));
     this.show();
   }
 
   showGallery() {
-    for (const { seed, picture } of props.gallery) {
-      thumbnail(".mix-gallery", picture, `Seed ${seed}`, () => this.setFace(this.selected, { seed }));
+    for (const seed of props.gallery) {
+      thumbnail(".mix-gallery", "", `Seed ${seed}`, () => this.setFace(this.selected, { seed }));
     }
+  }
+
+  async fillGallery() {
+    const { pictures } = await ask("choose");
+    const images = element.querySelectorAll(".mix-gallery img");
+    props.gallery.forEach((seed, i) => {
+      this.pictures.set(seed, pictures[i]);
+      images[i].src = pictures[i];
+    });
+    this.filled = true;
   }
 
   show() {
@@ -165,12 +177,12 @@ class Mixer {
       slot.hidden = i >= faces.length;
       if (!slot.hidden) this.showSlot(slot, faces[i], this.state.weights[i], shares[i], i === this.selected);
     });
-    button("add").disabled = faces.length === limits.faces;
+    enable("add", faces.length < limits.faces);
     element.classList.toggle("mix-fewest", faces.length <= FEWEST);
     shifts.forEach((shift, i) => this.showSlider(this.directions[i], shift, shift.toFixed(1)));
     this.showSlider(this.truncation, truncation, `${Math.round(100 * truncation)} %`);
-    button("undo").disabled = this.at <= 0;
-    button("redo").disabled = this.at >= this.steps.length - 1;
+    enable("undo", this.at > 0);
+    enable("redo", this.at < this.steps.length - 1);
   }
 
   showSlot(slot, face, weight, share, selected) {
@@ -291,7 +303,7 @@ class Mixer {
 
   async showSheet() {
     const { faces, shifts, truncation } = this.state;
-    button("sheet").disabled = true;
+    enable("sheet", false);
     try {
       const { picture, weights } = await ask("sheet", { ...this.recipe(), seed: random(limits.seed) });
       const image = find(".mix-sheet img");
@@ -299,12 +311,14 @@ class Mixer {
       await image.decode();
       if (faces !== this.state.faces) throw new Error("The faces have changed meanwhile. Ask for the 100 blends again.");
       this.sheetFaces = faces;
-      find(".mix-cells").replaceChildren(...weights.map((row, i) => this.makeCell(i, () => this.commit({ weights: row, shifts, truncation }))));
+      const cells = weights.map((row, i) => this.makeCell(i, () => this.commit({ weights: row, shifts, truncation })));
+      find(".mix-cells").replaceChildren(...cells);
+      roam(cells, Math.sqrt(cells.length));
       this.open(".mix-sheet");
     } catch (error) {
       this.tell(error.message, true);
     }
-    button("sheet").disabled = false;
+    enable("sheet", true);
   }
 
   makeCell(i, action) {
@@ -322,7 +336,7 @@ class Mixer {
   async makeFilm() {
     const job = `${Date.now()}-${random(1e9)}`;
     const timer = setInterval(() => this.showProgress(job), 250);
-    button("film").disabled = true;
+    enable("film", false);
     element.classList.add("mix-filming");
     find(".mix-film progress").value = 0;
     find(".mix-film .mix-caption").textContent = `Making the film: ${limits.frames} pictures, from face to face …`;
@@ -331,12 +345,12 @@ class Mixer {
       const { mp4, gif } = await ask("film", { ...this.recipe(), job });
       this.showFilm(toUrl(mp4, "video/mp4"), toUrl(gif, "image/gif"));
     } catch (error) {
-      find(".mix-film").hidden = true;
+      this.close("film");
       this.tell(error.message, true);
     }
     clearInterval(timer);
     element.classList.remove("mix-filming");
-    button("film").disabled = false;
+    enable("film", true);
   }
 
   async showProgress(job) {
@@ -350,13 +364,32 @@ class Mixer {
     find(".mix-film .mix-caption").textContent = "From face to face and back to the first.";
     const video = find("video");
     video.src = mp4;
-    video.play().catch(() => {}); // a browser may want a click first
+    if (!calm()) video.play().catch(() => {}); // a browser may want a click first
+  }
+
+  // The server's own file: it says that it was made by a network, which a canvas would forget.
+  async saveBlend() {
+    try {
+      const { picture } = await ask("large", this.recipe());
+      save(picture, "blend.png");
+    } catch (error) {
+      this.tell(error.message, true);
+    }
   }
 
   open(panel) {
-    find(panel).hidden = false;
-    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    find(panel).scrollIntoView({ block: "nearest", behavior: calm ? "instant" : "smooth" });
+    const [section, wasHidden, at] = [find(panel), find(panel).hidden, document.activeElement];
+    section.hidden = false;
+    section.scrollIntoView({ block: "nearest", behavior: calm() ? "instant" : "smooth" });
+    // The keyboard goes on from here, unless the visitor has gone elsewhere meanwhile.
+    if (wasHidden && (at === document.body || at.matches(".mix-blend button"))) section.focus({ preventScroll: true });
+  }
+
+  // name: of the panel, and of the button that opens it, where the focus goes back to.
+  close(name) {
+    const section = find(`.mix-${name}`);
+    if (section.contains(document.activeElement)) button(name).focus();
+    section.hidden = true;
   }
 
   // --- Links ---
@@ -373,7 +406,7 @@ class Mixer {
       await navigator.clipboard.writeText(url);
       this.tell(`The link to this mix is copied.${left}`);
     } catch {
-      window.prompt(`Copy this link.${left}`, url); // the clipboard is only there on https and on one's own computer
+      window.prompt(translated(`Copy this link.${left}`), url); // the clipboard is only there on https and on one's own computer
     }
   }
 
@@ -408,20 +441,23 @@ class Mixer {
       sheet: () => this.showSheet(),
       film: () => this.makeFilm(),
       link: () => this.copyLink(),
-      save: () => this.face.src && save(draw(this.face, 0, 0, this.face.naturalWidth, this.face.naturalHeight, SAVED, SAVED).toDataURL("image/png"), "blend.png"),
+      save: () => this.saveBlend(),
       "save-sheet": () => save(find(".mix-sheet img").src, "blends.png"),
       "save-mp4": () => this.film && save(this.film.mp4, "faces.mp4"),
       "save-gif": () => this.film && save(this.film.gif, "faces.gif"),
-      "close-sheet": () => (find(".mix-sheet").hidden = true),
-      "close-film": () => (find(".mix-film").hidden = true),
+      "close-sheet": () => this.close("sheet"),
+      "close-film": () => this.close("film"),
     };
-    if (!button(action).disabled) actions[action]();
+    if (isEnabled(action)) actions[action]();
   }
 
   listen() {
     element.querySelectorAll("[data-action]").forEach((button) =>
       button.addEventListener("click", () => this.act(button.dataset.action))
     );
+    for (const name of ["sheet", "film"]) {
+      find(`.mix-${name}`).addEventListener("keydown", (event) => event.key === "Escape" && this.close(name));
+    }
     const file = find(".mix-file");
     file.addEventListener("change", () => {
       this.takeOwn(file.files[0], this.selected);
@@ -472,6 +508,10 @@ class Mixer {
     }
     this.commit(state ?? this.fresh(), hint);
   }
+}
+
+function calm() {
+  return matchMedia("(prefers-reduced-motion: reduce)").matches;
 }
 
 // Part of an image, scaled to width x height, on a canvas.

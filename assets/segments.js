@@ -1,6 +1,7 @@
 // A photo under the classes that were found in it. live.js stands before this.
 //
 // props.value: what app.SegmentView.postprocess gives, or null. props.chooser: where a photo can be uploaded.
+// props.examples: names of the photos to start with. server.first: the value to open with.
 //
 // The browser decodes the class map once; colours, outlines, names under the pointer and classes that are switched off
 // are then its own business, and need no answer from the server.
@@ -12,7 +13,21 @@ class Segments {
     this.hidden = new Set();
     this.labels = null; // class number of each pixel, at the size of the photo as it is shown
     this.listen();
-    this.load(props.value);
+    this.open();
+  }
+
+  // A tab that is new opens with the first of the examples.
+  async open() {
+    if (props.value) return this.load(props.value);
+    say("Looking at the photo …");
+    try {
+      const first = await ask("first");
+      if (this.value !== undefined) return; // a visitor was quicker
+      props.value = first; // so that Gradio sees a change when the photo is taken away
+      this.load(first);
+    } catch (error) {
+      say(error.message, true);
+    }
   }
 
   async load(value) {
@@ -173,6 +188,9 @@ class Segments {
     strength.addEventListener("input", follow);
     follow();
     element.classList.add("seg-with-outline");
+    nameExamples();
+    const page = element.closest("[role=tabpanel]") ?? document.body;
+    new MutationObserver(nameExamples).observe(page, { childList: true, subtree: true });
     watch("value", () => this.load(props.value));
     const onPaste = (event) => {
       if (element.isConnected) this.pasted(event);
@@ -180,6 +198,12 @@ class Segments {
     };
     document.addEventListener("paste", onPaste);
   }
+}
+
+// Gradio shows them as buttons without a name, and makes them at times of its own.
+function nameExamples() {
+  const buttons = document.querySelectorAll("#segment-examples .gallery-item");
+  buttons.forEach((button, i) => (button.ariaLabel = `Start with this photo: ${props.examples[i]}`));
 }
 
 async function decode(url) {

@@ -11,7 +11,7 @@ class InkPaper {
   constructor() {
     this.canvas = element.querySelector(".pad-paper");
     this.canvas.width = this.canvas.height = SIDE;
-    this.canvas.ariaLabel = "Drawing paper. Draw a face with mouse, pen or finger.";
+    this.canvas.ariaLabel = "Drawing paper. Draw a face with mouse, pen or finger; without them, choose an example below.";
     this.context = this.canvas.getContext("2d", { willReadFrequently: true });
     this.small = document.createElement("canvas");
     this.small.width = this.small.height = SENT;

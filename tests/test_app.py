@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
 import app
@@ -253,3 +254,55 @@ def test_without_a_checkpoint_the_mix_tab_says_how_to_train_one(tmp_path):
     demo = app.create_demo(tmp_path)
     texts = [block.value for block in demo.blocks.values() if type(block).__name__ == "Markdown"]
     assert any("python -m train.vae_gan --data" in text for text in texts)
+
+
+# --- Learn
+
+
+def listeners(demo) -> list:
+    return [function for function in demo.fns.values() if function.name in ("look", "list_levels", "draw")]
+
+
+def test_lessons_load_nothing_before_they_are_opened(monkeypatch):
+    monkeypatch.setattr(app, "load_twin", lambda path: pytest.fail(f"{path} was loaded"))
+    assert listeners(app.create_demo(CHECKPOINTS))
+
+
+def test_lessons_have_no_public_endpoints(tmp_path):
+    assert {function.api_visibility for function in listeners(app.create_demo(tmp_path))} == {"private"}
+
+
+def test_without_checkpoints_the_lessons_of_the_shipped_models_say_so(tmp_path):
+    demo = app.create_demo(tmp_path)
+    texts = [block.value for block in demo.blocks.values() if type(block).__name__ == "Markdown"]
+    assert sum("The model of this lesson is not here yet" in text for text in texts) == 3
+
+
+def test_a_lesson_whose_net_is_missing_says_so(monkeypatch, tmp_path):
+    warnings = []
+    monkeypatch.setattr(app.gr, "Warning", lambda text, **_: warnings.append(text))
+    with app.gr.Blocks():
+        ((look, _, _),) = app.loss_lesson(lambda name: app.load_twin(tmp_path / f"{name}.safetensors"))
+    look("facades/4_balconies.png")
+    assert "there is no checkpoint" in warnings[0]
+
+
+def test_a_blurred_picture_scores_lower_than_the_painted_one():
+    """The discriminator of the shipped model teaches what the lesson says of it."""
+    models = {"facades": Pix2PixPredictor.from_checkpoint(CHECKPOINTS / "facades.safetensors")}
+    with app.gr.Blocks():
+        ((look, _, _),) = app.patch_lesson(models)
+    means = [
+        float(look("facades/4_balconies.png", shown)["notes"][0][0].rpartition(": ")[2].rstrip("."))
+        for shown in ("painted", "blurred")
+    ]
+    assert means[0] > means[1]
+
+
+def test_a_page_is_made_without_copying_a_network(boards, monkeypatch):
+    """Gradio copies the page's config for each visitor; a network in it took ten times as long as all the rest."""
+    copied = []
+    monkeypatch.setattr(torch.nn.Parameter, "__deepcopy__", lambda self, memo: copied.append(self) or self)
+    url, _ = boards["sketch2face"]
+    assert "sketch-board" in httpx.get(url, timeout=60).text
+    assert not copied

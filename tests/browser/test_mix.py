@@ -26,7 +26,7 @@ def mix(visit, mix_url):
 
     def open_mix(query: str = "", **options):
         pen = visit("vaegan", url=mix_url + query, choose_tab=not query, **options)
-        pen.board.locator(".mix-gallery img").last.wait_for()
+        pen.board.locator(".mix-gallery img[src^=data]").last.wait_for()
         return pen
 
     return open_mix

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
-from gan_core import Pix2PixPredictor
+from gan_core import Pix2PixPredictor, limits
 from gan_core.faces import find_face
 from gan_core.image import open_picture, read_data_url, to_data_url
 from tests.browser.chromium import oval
@@ -155,7 +155,7 @@ def test_an_unusable_upload_is_explained_and_the_drawing_stays(visit, tmp_path, 
 def test_surprise_examples_variants_realism_and_downloads(visit):
     pen = visit()
     pen.page.click("#surprise")
-    pen.page.wait_for_function("document.querySelector('[data-action=undo]').disabled === false")
+    pen.page.wait_for_function("document.querySelector('[data-action=undo]').ariaDisabled === 'false'")
     surprise = pen.ink()
     assert surprise > 0
     pen.page.locator(".pad-examples button").first.click()
@@ -171,8 +171,7 @@ def test_surprise_examples_variants_realism_and_downloads(visit):
     assert pen.face_url() == variants[2]
 
     pen.page.click("[data-action=realism]")
-    pen.settle()
-    assert pen.page.locator(".pad-heat").is_visible()
+    pen.page.locator(".pad-heat[src]").first.wait_for()
     assert len(read_data_url(pen.page.locator(".pad-heat").get_attribute("src")).getcolors(100_000)) > 10
 
     pen.stroke([(0.1, 0.9), (0.9, 0.9)])
@@ -205,7 +204,7 @@ def test_the_drawing_survives_a_reload(visit):
     pen.settle()
     before = pen.ink()
     pen.page.reload()
-    pen.page.wait_for_function("document.querySelector('[data-action=undo]')?.disabled === false")
+    pen.page.wait_for_function("document.querySelector('[data-action=undo]')?.ariaDisabled === 'false'")
     assert pen.ink() == pytest.approx(before, rel=0.25)  # kept at the size the network sees
 
 
@@ -213,9 +212,23 @@ def test_the_board_says_when_the_server_is_gone_and_recovers(visit):
     pen = visit()
     pen.page.route("**/component_server**", lambda route: route.abort())
     pen.stroke([(0.2, 0.5), (0.8, 0.5)])
-    pen.page.wait_for_function("document.querySelector('.pad-status').textContent.includes('trying again')")
+    pen.page.wait_for_function("document.querySelector('.pad-status').textContent.includes('Trying again')")
     pen.page.unroute("**/component_server**")
     pen.page.wait_for_function("document.querySelector('.pad-status').textContent === ''", timeout=15_000)
     pictures = pen.page.evaluate("window.pictures")
     assert pictures >= 1, "the drawing made while the server was away was not sent again"
     assert pen.ink() > 0
+
+
+def test_a_board_that_asks_too_often_says_so_and_goes_on_with_the_newest_drawing(visit, monkeypatch):
+    pen = visit()
+    pen.settle()
+    with monkeypatch.context() as patch:
+        patch.setattr(limits, "PAUSE", 0.0)
+        patch.setattr(limits, "PATIENCE", -1.0)  # nobody has a turn
+        pen.page.evaluate("window.pictures = 0")
+        pen.stroke([(0.2, 0.5), (0.8, 0.5)])
+        pen.page.wait_for_function("document.querySelector('.pad-status').textContent.includes('Wait a few seconds')")
+        assert pen.page.evaluate("window.pictures") == 0
+    pen.page.wait_for_function("window.pictures > 0", timeout=20_000)
+    assert pen.page.evaluate("document.querySelector('.pad-status').textContent") == ""
