@@ -1,11 +1,12 @@
 """How alive do the live boards feel?   python -m tests.benchmarks.live_latency
 
-Starts `python app.py`, draws and mixes in Chromium on the same machine, then lets ten visitors draw at once over HTTP.
+Starts `python app.py`, draws and mixes in Chromium on the same machine, then lets visitors draw at once over HTTP.
 Prints figures; asserts nothing, since machines differ.
 """
 
 import argparse
 import asyncio
+import math
 import os
 import platform
 import socket
@@ -92,17 +93,20 @@ def measure(pen: Pen, strokes: list[list[tuple[float, float]]]) -> None:
     print(f"  pictures a second during a stroke       {pictures / drawing:.1f}")
 
 
-async def crowd(url: str, visitors: int, seconds: float) -> None:
+async def crowd(url: str, visitors: int, seconds: float, most: int | None = None) -> None:
+    """Visitors who draw over HTTP for so long, or until there are `most` pictures."""
+    drawings = [to_data_url(random_doodle(seed), "PNG") for seed in range(visitors)]
     async with httpx.AsyncClient(timeout=60) as client:
         config = (await client.get(f"{url}config")).json()
         board = next(c["id"] for c in config["components"] if c["props"].get("elem_id") == "sketch-board")
-        end = time.perf_counter() + seconds
+        start = time.perf_counter()
+        end = start + seconds
 
         async def visitor(number: int) -> list[float]:
             body = {"session_hash": f"visitor{number}", "component_id": board, "fn_name": "redraw"}
             delays = []
-            while (begin := time.perf_counter()) < end:
-                drawing = to_data_url(random_doodle(number), "PNG")
+            while (begin := time.perf_counter()) < end and len(delays) * visitors < (most or math.inf):
+                drawing = drawings[(number + len(delays)) % visitors]
                 answer = await client.post(
                     f"{url}gradio_api/component_server", json=body | {"data": {"drawing": drawing}}
                 )
@@ -112,7 +116,7 @@ async def crowd(url: str, visitors: int, seconds: float) -> None:
 
         delays = await asyncio.gather(*map(visitor, range(visitors)))
         everyone = [delay for visitor_delays in delays for delay in visitor_delays]
-        rates = [len(visitor_delays) / seconds for visitor_delays in delays]
+        rates = [len(visitor_delays) / (time.perf_counter() - start) for visitor_delays in delays]
         print(
             f"{visitors:2d} visitors drawing at once               {percentiles(everyone)}; "
             f"each {min(rates):.1f} to {max(rates):.1f} pictures a second"
@@ -120,17 +124,19 @@ async def crowd(url: str, visitors: int, seconds: float) -> None:
 
 
 def memory(pid: int) -> str:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+    status = Path(f"/proc/{pid}/status")
+    for line in status.read_text().splitlines() if status.exists() else []:
         if line.startswith("VmRSS:"):
             return f"{int(line.split()[1]) / 1e6:.2f} GB"
     return "unknown"
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--strokes", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=8)
-    options = parser.parse_args()
+    parser.add_argument("--requests", type=int, default=0, help="this many more, to see whether memory grows")
+    options = parser.parse_args(arguments)
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     port = free_port()
     url = f"http://127.0.0.1:{port}/"
@@ -140,10 +146,12 @@ def main() -> None:
     )
     try:
         draw_in_browser(url, started, options.strokes)
-        for visitors in (1, 4, 10):
+        for visitors in (1, 4, 16, 32):
             asyncio.run(crowd(url, visitors, options.seconds))
-        if os.path.exists(f"/proc/{server.pid}/status"):
-            print(f"resident memory of the server             {memory(server.pid)}")
+        print(f"resident memory of the server             {memory(server.pid)}")
+        if options.requests:
+            asyncio.run(crowd(url, 8, math.inf, options.requests))
+            print(f"  after {options.requests} requests more             {memory(server.pid)}")
     finally:
         server.terminate()
         server.wait()

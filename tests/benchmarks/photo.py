@@ -41,12 +41,12 @@ def upload(photo: Path) -> float:
     return seconds
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photo", type=Path, nargs="?", help="default: an example, scaled up to 4000x3000")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     segmenter = Segmenter.from_checkpoint(ASSETS / "checkpoints" / "segmentation.safetensors")
-    view = SegmentView()
+    view = SegmentView(lambda: None)
     example = open_picture(ASSETS / "examples" / "segmentation" / "2_astronaut.jpg")
     segmenter.segment(example, thorough=True)  # warm
     photo = options.photo

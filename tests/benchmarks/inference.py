@@ -1,0 +1,128 @@
+"""How much quicker than plain PyTorch is a picture, and how near to what the processor can do?
+
+python -m tests.benchmarks.inference
+
+Plain PyTorch is the network as people know it: eager, float32, contiguous, batch 1. The floor is the time that its
+multiplications alone would take at the rate of a large matrix product. All are timed in turn, in one run.
+"""
+
+import argparse
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from gan_core import FaceMixer, Pix2PixPredictor, Segmenter, checkpoint
+from gan_core.predictor import compile_on_cpu, has_bfloat16, ready
+from gan_core.segmentation import SegmentationConfig, SegmentationGenerator
+from gan_core.tasks import TASKS
+from gan_core.unet import UNetConfig, UNetGenerator
+from gan_core.vae_gan import VAE, VAEConfig
+
+CHECKPOINTS = Path("assets/checkpoints")
+CPU = torch.device("cpu")
+
+
+def shipped(task: str, network: str, kind: type[nn.Module], config: type) -> nn.Module:
+    return checkpoint.load(CHECKPOINTS / f"{task}.safetensors", task).build(network, kind, config)
+
+
+def pix2pix(generator: UNetGenerator, task: str) -> tuple[nn.Module, Tensor, Callable]:
+    """The plain network, its input, and what we run in its place."""
+    predictor = Pix2PixPredictor(generator, TASKS[task])
+    predictor.accelerate()
+    source = torch.rand(1, generator.config.in_channels, 256, 256) * 2 - 1
+    return generator, source, predictor._generate
+
+
+def systems() -> dict[str, tuple[nn.Module, Tensor, Callable]]:
+    vae = shipped("vaegan", "vae", VAE, VAEConfig)
+    mixer = FaceMixer(vae)
+    mixer.accelerate()
+    photos = shipped("segmentation", "generator", SegmentationGenerator, SegmentationConfig)
+    segmenter = Segmenter(photos)
+    return {
+        "sketch2face, full width": pix2pix(UNetGenerator(UNetConfig(in_channels=1)).eval(), "sketch2face"),
+        "sketch2face, shipped": pix2pix(shipped("sketch2face", "generator", UNetGenerator, UNetConfig), "sketch2face"),
+        "facades, shipped": pix2pix(shipped("facades", "generator", UNetGenerator, UNetConfig), "facades"),
+        "segmentation, shipped": (photos, torch.rand(1, 3, 224, 224) * 2 - 1, segmenter.generator),
+        "vaegan, decoder": (vae.decoder, torch.randn(1, vae.config.latent), mixer._decode),
+    }
+
+
+def ready_input(x: Tensor) -> Tensor:
+    """As the predictors hand it over."""
+    x = x.to(torch.bfloat16 if has_bfloat16(CPU) else torch.float32)
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+def multiply_adds(network: nn.Module, x: Tensor) -> float:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(x)
+    return counter.get_total_flops() / 2
+
+
+def matrix_rate(dtype: torch.dtype, side: int = 2048) -> float:
+    """Multiply-adds a second of a product of two square matrices, the best of several."""
+    a, b = torch.randn(side, side).to(dtype), torch.randn(side, side).to(dtype)
+    return side**3 / min(seconds(lambda: a @ b) for _ in range(8))
+
+
+def seconds(function: Callable) -> float:
+    begin = time.perf_counter()
+    function()
+    return time.perf_counter() - begin
+
+
+def compare(plain: nn.Module, ours: Callable, x: Tensor, rounds: int) -> tuple[float, float]:
+    """Median seconds of both; they take turns, so that what else the machine does hits both alike."""
+    quick, times = ready_input(x), ([], [])
+    for i in range(2 + rounds):
+        pair = seconds(lambda: plain(x)), seconds(lambda: ours(quick))
+        for spent, values in zip(pair, times):
+            values += [spent] if i >= 2 else []  # the first calls prepare much
+    return float(np.median(times[0])), float(np.median(times[1]))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=30)
+    rounds = parser.parse_args(arguments).rounds
+    dtype = torch.bfloat16 if has_bfloat16(CPU) else torch.float32
+    threads = torch.get_num_threads()
+    with torch.inference_mode():
+        rate = matrix_rate(dtype)
+        print(f"{platform.machine()}, {os.cpu_count()} cores, {threads} threads, torch {torch.__version__}")
+        print(f"{str(dtype).removeprefix('torch.')}: {rate / 1e9:.0f} G multiply-adds a second in a matrix product")
+        print("\n| one picture | G multiply-adds | plain PyTorch | ours | ratio | floor |\n|---|---|---|---|---|---|")
+        everything = systems()
+        for name, (network, x, ours) in everything.items():
+            work = multiply_adds(network, x)
+            plain, own = compare(network, ours, x, rounds)
+            print(
+                f"| {name} | {work / 1e9:.2f} | {plain * 1e3:.0f} ms | {own * 1e3:.1f} ms | {plain / own:.1f} "
+                f"| {work / rate * 1e3:.1f} ms |"
+            )
+        print("\n| sketch2face, shipped, at once | plain PyTorch, a picture | ours, a picture |\n|---|---|---|")
+        network, x, ours = everything["sketch2face, shipped"]
+        for count in (1, 2, 4, 8):
+            batch = x.expand(count, -1, -1, -1).contiguous()
+            plain, own = compare(network, ours, batch, max(3, rounds // count))
+            print(f"| {count} | {plain / count * 1e3:.0f} ms | {own / count * 1e3:.1f} ms |")
+        print("\n| sketch2face, full width, by size | plain PyTorch | ours |\n|---|---|---|")
+        for side in (128, 256, 512):
+            network = UNetGenerator(UNetConfig(in_channels=1, depth=7 if side == 128 else 8)).eval()
+            x = torch.rand(1, 1, side, side) * 2 - 1
+            quick = ready(network, CPU, dtype)
+            plain, own = compare(network, compile_on_cpu(quick, x) or quick, x, max(3, rounds // 3))
+            print(f"| {side}x{side} | {plain * 1e3:.0f} ms | {own * 1e3:.0f} ms |")
+
+
+if __name__ == "__main__":
+    main()
