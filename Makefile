@@ -11,14 +11,14 @@ app: $(VENV)/app.stamp
 	$(BIN)/python app.py
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 benchmark: $(VENV)/dev.stamp
-	$(BIN)/python -m tests.benchmarks.live_latency
+	$(BIN)/python -m tests.benchmarks
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
