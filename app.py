@@ -120,6 +120,16 @@ Weight = Annotated[float, Field(ge=0, le=LARGEST_WEIGHT)]
 logger = logging.getLogger(__name__)
 
 
+def asset(*names: str) -> str:
+    """The texts of files in assets/, one after the other."""
+    return "".join((ASSETS / name).read_text(encoding="utf-8") for name in names)
+
+
+def one_by_one(waiting: int) -> Batcher:
+    """Runs functions without arguments in a thread, in turn."""
+    return Batcher(lambda jobs: [job() for job in jobs], largest=1, waiting=waiting)
+
+
 def explained(function: Callable[..., Awaitable[dict]]) -> Callable[..., Awaitable[dict]]:
     """A server function of a board, called by its page; errors become a sentence for the visitor."""
 
@@ -150,14 +160,15 @@ class LiveBoard(gr.HTML):
         self.predictor = predictor = model
         self.example_folder = ASSETS / "examples" / predictor.task.name
         self.warm_up, self.predict = predictor.accelerate, Batcher(predictor.predict_batch)
-        self.work = Batcher(lambda jobs: [job() for job in jobs], largest=1, waiting=32)
-        guide, tools = (ASSETS / f"{paper}.html").read_text().split("<!-- tools -->")
-        board = Template((ASSETS / "board.html").read_text())
+        self.work = one_by_one(32)
+        guide, tools = asset(f"{paper}.html").split("<!-- tools -->")
+        board = Template(asset("board.html"))
         super().__init__(
             html_template=board.substitute(guide=guide, tools=tools, source=source, result=result),
-            js_on_load="".join((ASSETS / f"{name}.js").read_text() for name in ("live", "board", paper)),
+            js_on_load=asset("live.js", "board.js", f"{paper}.js"),
             apply_default_css=False,
             storage=f"board-{predictor.task.name}",
+            judged=predictor.discriminator is not None,
             source=source,
             result=result,
             **options,
@@ -176,7 +187,7 @@ class LiveBoard(gr.HTML):
         drawing = read_data_url(request.get("drawing"))
         picture = await self.predict(drawing)
         answer = {"picture": to_data_url(picture, "JPEG", quality=92, **disclosure("JPEG"))}
-        if request.get("realism"):
+        if request.get("realism") and self.predictor.discriminator:
             realism = await self.work(functools.partial(self.predictor.realism, drawing, picture))
             answer["realism"] = to_data_url(heat_map(realism), "PNG")
         return answer
@@ -210,15 +221,14 @@ class MixBoard(gr.HTML):
     def __init__(self, model: FaceMixer, **options):
         self.mixer = mixer = model
         self.decode = Batcher(mixer.decode, largest=32)
-        self.work = Batcher(lambda jobs: [job() for job in jobs], largest=1, waiting=32)
-        # A film takes seconds: in a queue of its own nobody else waits for it.
-        self.filming = Batcher(lambda jobs: [job() for job in jobs], largest=1, waiting=8)
+        self.work = one_by_one(32)
+        self.filming = one_by_one(8)  # a film takes seconds: in a queue of its own nobody else waits for it
         self.film_shares: dict[str, float] = {}  # what is done of the films that are being made
         faces = [read_face(mixer, {"seed": seed}) for seed in GALLERY]
         self.gallery = functools.cache(lambda: {"pictures": [thumbnail(mixer.decode(face)) for face in faces]})
         super().__init__(
-            html_template=(ASSETS / "mixer.html").read_text(),
-            js_on_load="".join((ASSETS / f"{name}.js").read_text() for name in ("live", "mixer")),
+            html_template=asset("mixer.html"),
+            js_on_load=asset("live.js", "mixer.js"),
             apply_default_css=False,
             storage="board-vaegan",
             source="mix",
@@ -306,7 +316,7 @@ class MixBoard(gr.HTML):
 
 
 def thumbnail(face: Image.Image) -> str:
-    return to_data_url(face, "JPEG", quality=90)
+    return to_data_url(face, "JPEG", quality=90, **disclosure("JPEG"))
 
 
 def to_base64(data: bytes) -> str:
@@ -339,10 +349,10 @@ class SegmentView(gr.HTML):
 
     def __init__(self, opening: Callable[[], tuple], **options):
         self.warm_up = functools.cache(lambda: self.postprocess(opening()))
-        self.work = Batcher(lambda jobs: [job() for job in jobs], largest=1)
+        self.work = one_by_one(64)
         super().__init__(
-            html_template=(ASSETS / "segments.html").read_text(),
-            js_on_load="".join((ASSETS / f"{name}.js").read_text() for name in ("live", "segments")),
+            html_template=asset("segments.html"),
+            js_on_load=asset("live.js", "segments.js"),
             apply_default_css=False,
             **options,
         )
@@ -374,8 +384,8 @@ class FrameView(gr.HTML):
 
     def __init__(self, **options):
         super().__init__(
-            html_template=(ASSETS / "learn.html").read_text(),
-            js_on_load="".join((ASSETS / f"{name}.js").read_text() for name in ("live", "learn")),
+            html_template=asset("learn.html"),
+            js_on_load=asset("live.js", "learn.js"),
             apply_default_css=False,
             **options,
         )
@@ -525,7 +535,7 @@ SPREAD_GAIN = 8  # by which the spread of the answers is brightened
 
 def learn_tab(models: dict) -> None:
     """How the systems work. models: task -> what runs it, as far as there are checkpoints."""
-    intro, *texts = (ASSETS / "learn.md").read_text(encoding="utf-8").split("\n## ")
+    intro, *texts = asset("learn.md").split("\n## ")
     drawn = {task: models[task] for task in ("facades", "sketch2face") if task in models}
     twins = functools.cache(lambda name: load_twin(ASSETS / "lessons" / f"{name}.safetensors"))
     lessons = (
@@ -617,6 +627,7 @@ def skip_lesson(models: dict[str, Pix2PixPredictor]) -> Lesson:
         (result,) = predict_through(model, drawing, [opens], fill)
         return strip((drawing, "The drawing"), (result, "What comes out"), kind="large")
 
+    @functools.cache  # there are few choices, and dozens of pictures to paint for each
     def list_levels(example: str, fill: str):
         model, drawing = open_example(models, example)
         growing = [levels[: i + 1] for i in range(len(levels))]
@@ -653,6 +664,7 @@ def patch_lesson(models: dict[str, Pix2PixPredictor]) -> Lesson:
         )
     view = FrameView(elem_id="patch-view")
 
+    @functools.cache
     def look(example: str, shown: str):
         model, drawing = open_example(models, example)
         picture = model.predict(drawing)
@@ -717,6 +729,7 @@ def loss_lesson(twins: Twins) -> Lesson:
     figures = gr.Markdown("", elem_classes="learn-figures")
 
     @told
+    @functools.cache
     def look(example: str):
         nets = {name: twins(name) for name in LOSSES}
         drawing = open_picture(ASSETS / "examples" / example)
@@ -863,7 +876,7 @@ class Headers:
 def missing_tab(task: Task, error: CheckpointError) -> None:
     """The tab of a task without a usable checkpoint: what is wrong, and how to get one."""
     gr.Markdown(
-        f"### This model is not here yet\n\n{error}.\n\n"
+        f"### This model is not here yet\n\n{error}\n\n"
         f"Train it on pictures of your own:\n\n```bash\n{task.how_to_train}\n```",
         elem_id=f"missing-{task.name}",
     )
@@ -1061,7 +1074,7 @@ def create_demo(checkpoints: Path = ASSETS / "checkpoints", models: dict[str, Pa
                     try:
                         loaded = model.from_checkpoint(files.get(name, Path(checkpoints) / f"{name}.safetensors"))
                         if loaded.task is not task:
-                            raise CheckpointError(f"{name}.safetensors is a checkpoint for {loaded.task.name}")
+                            raise CheckpointError(f"{name}.safetensors is for {loaded.task.name}. Rename it.")
                     except CheckpointError as error:
                         logger.warning("%s", error)
                         missing_tab(task, error)
@@ -1071,7 +1084,7 @@ def create_demo(checkpoints: Path = ASSETS / "checkpoints", models: dict[str, Pa
                         endpoints += api(loaded)
             with gr.Tab("Learn", id="learn"):
                 learn_tab(shown)
-        work = Batcher(lambda jobs: [job() for job in jobs], largest=1, waiting=16)
+        work = one_by_one(16)
         for endpoint in endpoints:
             publish(endpoint, work)
         demo.load(open_shared_tab, outputs=tabs, **LIVE)
@@ -1107,7 +1120,8 @@ def launch(
 ) -> tuple:
     """Starts the server with the looks and limits of this app.
 
-    upload: MB of a file. rate: requests a second from one address. waiting: at each board, and in Gradio's own queue.
+    upload: MB of a file. rate: requests a second from one address. waiting: for a drawing, for a blend, and in
+    Gradio's own queue; those for rarer work, such as films, are shorter and stay as they are.
     connections: see `Limits`. options: those of `gr.Blocks.launch`.
     """
     demo.queue(max_size=waiting)
@@ -1129,7 +1143,7 @@ def launch(
         theme=make_theme(),
         css_paths=[ASSETS / "style.css"],
         i18n=gr.I18n(**read_languages()),
-        head=f"<script>{(ASSETS / 'language.js').read_text(encoding='utf-8')}</script>",
+        head=f"<script>{asset('language.js')}</script>",
         max_file_size=int(upload * 1e6),
         footer_links=["api", "settings"],
         run_history=False,  # of what visitors have done, in a browser that others may use
@@ -1163,7 +1177,10 @@ def serve(demo: gr.Blocks, **options) -> None:
     launch(demo, prevent_thread_lock=True, **options)
     for block in list(demo.blocks.values()):
         if isinstance(block, (LiveBoard, MixBoard, SegmentView)):
-            block.warm_up()
+            try:
+                block.warm_up()
+            except Exception:
+                logger.exception("%s is slower than it could be", block.elem_id)
     threading.Thread(target=stay_small, daemon=True).start()
     demo.block_thread()
 
@@ -1201,7 +1218,7 @@ def main(arguments: list[str] | None = None) -> None:
     limits = {
         "upload": (float, MAX_UPLOAD, "MB", "size of a file"),
         "rate": (float, MAX_RATE, "N", "requests a second from one address; more wait their turn, then are refused"),
-        "waiting": (int, MAX_WAITING, "N", "visitors who wait at a board"),
+        "waiting": (int, MAX_WAITING, "N", "visitors who wait for their drawing or blend, or for a click"),
         "connections": (int, MAX_CONNECTIONS, "N", "requests open at once; one address may have half of them"),
     }
     for name, (kind, default, unit, text) in limits.items():

@@ -7,6 +7,8 @@
 //   repaint(operations)   read(image) -> a "picture" operation   picture() -> the data: URL that is sent
 //   cursor(tool, size) -> width of the tool as a share of the paper, or 0   firstExample: to start with, if any
 //
+// props.judged: whether the model brings a discriminator, for the realism map.
+//
 // The drawing is a list of operations; undo takes the last one away and paints the rest again.
 
 class Board {
@@ -23,6 +25,7 @@ class Board {
     this.live = null; // the operation under the pen
     this.waiting = []; // when the pointer moved, for each move that no picture has answered yet
     this.follow = new Live(() => this.refresh());
+    button("realism").hidden = !props.judged;
     this.setTool(paper.tools[0]);
     this.paint();
     this.listen();
@@ -194,7 +197,8 @@ class Board {
   toggle(name) {
     const on = element.classList.toggle(`pad-${name}`);
     button(name).setAttribute("aria-pressed", String(on));
-    this.changed();
+    if (name === "compare") this.showCompared();
+    else this.changed();
   }
 
   act(action) {
@@ -204,7 +208,7 @@ class Board {
       redo: () => this.redo(),
       clear: () => this.clear(),
       variants: () => this.showVariants(),
-      realism: () => this.toggle("realism"),
+      realism: () => props.judged && this.toggle("realism"),
       compare: () => this.toggle("compare"),
       "save-result": () => this.face.src && save(this.face.src, `${props.result}.jpg`),
       "save-source": () => save(this.paper.canvas.toDataURL("image/png"), `${props.source}.png`),
@@ -249,7 +253,9 @@ class Board {
     enable("variants", false);
     try {
       const seed = Math.floor(Math.random() * 2 ** 31);
-      const answer = await ask("variants", { drawing: this.paper.picture(), seed });
+      const drawing = this.paper.picture();
+      const answer = await ask("variants", { drawing, seed });
+      if (drawing !== this.paper.picture()) return; // who has drawn on wants others
       element.querySelector(".pad-variants").replaceChildren();
       answer.pictures.forEach((picture, i) =>
         thumbnail(".pad-variants", picture, `Show variant ${i + 1}`, () => (this.face.src = picture))
@@ -257,8 +263,9 @@ class Board {
       say("Choose a variant to see it large; draw on to go back to the live picture.");
     } catch (error) {
       say(error.message, true);
+    } finally {
+      enable("variants", true);
     }
-    enable("variants", true);
   }
 
   async showExamples() {

@@ -53,6 +53,7 @@
 
   // What stands for a placeholder: a sentence, or names among numbers.
   const translatePart = (part) => {
+    if (/\.\w{2,5}\b/.test(part)) return part; // the name of a file
     const sentence = translate(part);
     return sentence === part ? part.replace(/[a-z][a-z ]*[a-z]/gi, (name) => texts.get(name) ?? name) : sentence;
   };

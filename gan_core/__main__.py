@@ -39,6 +39,7 @@ from gan_core.segmenter import class_shares, lay_over
 from gan_core.tasks import TASKS
 
 CHECKPOINTS = Path(__file__).parent.parent / "assets" / "checkpoints"
+PLACE = "FILE, or USER/REPO on the Hugging Face Hub; default: the one in assets/checkpoints"
 
 Options = argparse.Namespace
 Model = Pix2PixPredictor | Segmenter | FaceMixer
@@ -197,8 +198,7 @@ def read_arguments(arguments: Sequence[str] | None) -> Options:
         command.add_argument("pictures", nargs=several, metavar=picture, help="file, folder, or - for stdin")
         what = "PNG file, - for stdout, or a folder for several pictures"
         command.add_argument("-o", "--out", required=True, metavar="OUT", help=what)
-        place = "FILE, or USER/REPO on the Hugging Face Hub; default: the one in assets/checkpoints"
-        command.add_argument("--checkpoint", metavar="PLACE", help=place)
+        command.add_argument("--checkpoint", metavar="PLACE", help=PLACE)
         command.add_argument("--device", type=device, default="cpu", help="default: cpu")
         return command.add_argument
 
@@ -240,7 +240,7 @@ def read_arguments(arguments: Sequence[str] | None) -> Options:
     command.add_argument("task", choices=TASKS, metavar="TASK", help=f"one of {', '.join(TASKS)}")
     what = "the file; of vaegan two, FILE-encoder.onnx and FILE-decoder.onnx"
     command.add_argument("-o", "--out", required=True, metavar="FILE.onnx", help=what)
-    command.add_argument("--checkpoint", metavar="FILE", help="default: the one in assets/checkpoints")
+    command.add_argument("--checkpoint", metavar="PLACE", help=PLACE)
     return parser.parse_args(arguments)
 
 

@@ -51,7 +51,8 @@ class Checkpoint:
     def build(self, name: str, network: type[nn.Module], config: type) -> nn.Module:
         """Rebuilds one network around its weights, in eval mode. Strict: every weight must be there and fit."""
         if name not in self.weights:
-            raise CheckpointError(f"the checkpoint holds no {name}; it has {', '.join(self.weights) or 'no weights'}")
+            there = ", ".join(self.weights) or "no weights"
+            raise CheckpointError(f"the checkpoint holds no {name}; it has {there}. Use another one.")
         try:
             with torch.device("meta"), Unfilled():  # no time and no memory, whatever a damaged config asks for
                 module = network(config(**self.configs[name]))
@@ -128,7 +129,7 @@ def load(path: str | Path, task: str | None = None) -> Checkpoint:
     """Reads a checkpoint. Raises CheckpointError if it is missing, damaged, newer, or of another task."""
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint at {path}; check the path, or train one (the README says how)")
+        raise CheckpointError(f"there is no checkpoint at {path}; check the path, or train one (the README says how).")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

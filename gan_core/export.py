@@ -123,7 +123,7 @@ def graphs(loaded: Checkpoint) -> Iterator[Graph]:
         yield Graph(FaceEncoder(vae.encoder), "source", pictures(size, size), ("latent",), suffix="-encoder")
         yield Graph(FaceDecoder(vae.decoder), "latent", latent, ("target",), suffix="-decoder")
     else:
-        raise CheckpointError(f"a checkpoint for {loaded.task} cannot be exported; one for {', '.join(TASKS)} can")
+        raise CheckpointError(f"a checkpoint for {loaded.task} cannot be exported; use one for {', '.join(TASKS)}.")
 
 
 class Translator(nn.Module):

@@ -107,7 +107,8 @@ def whole(path: Path, keep: Path | None = None, sync: bool = True) -> Iterator[P
     """A file beside `path` to write to, which takes its place at the end, or vanishes if there is an error.
 
     Whoever is killed, and whenever: at `path` is what was there before or all that is new. keep: a name for what was
-    there before. sync: wait until the disk has it, so that no power failure takes it back.
+    there before, under which alone it stands for a moment. sync: wait until the disk has it, so that no power failure
+    takes it back.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:

@@ -77,7 +77,10 @@ def explain(error: Exception, repo: str) -> str:
     if isinstance(error, errors.HFValidationError):
         return f"{repo} cannot be the name of a repository ({error}). It is USER/REPO."
     if status in (401, 403):
-        return f"the Hub does not let you do this with {repo}. Check the name; {log_in}, with a token that may write."
+        return (
+            f"the Hub does not let you do this with {repo}. Check the name; {log_in}, with a token that may read it "
+            "(to publish: write)."
+        )
     if status == 402:
         return (
             f"the Hub wants a subscription for {repo} ({first_line(error)}). Subscribe, or choose other hardware: what "

@@ -10,7 +10,9 @@ import asyncio
 import ipaddress
 import json
 import logging
+import os
 import time
+import traceback
 import types
 from collections import Counter
 from collections.abc import Callable, Coroutine, Generator, Iterable
@@ -87,22 +89,27 @@ class Limits:
             if not call.gone:
                 raise
         except Exception as error:  # our own functions say themselves what they cannot do
-            logger.warning("%s %.100s: %.300r", scope["method"], scope["path"], error.__cause__ or error)
+            error = error.__cause__ or error
+            logger.warning("%s %.100s: %.300r in %s", scope["method"], scope["path"], error, origin(error))
             call.refusal = call.refusal or (400, NOT_UNDERSTOOD)
         finally:
             call.end()
             extra = max(0.0, call.bytes / BYTES + call.seconds / SECONDS - 1)
-            self.settled[address] = self.settled.get(address, 0.0) + extra / self.rate
+            self.settled[address] = self.worked_off(address, time.monotonic()) + extra / self.rate
         if call.refusal:
             await refuse(*call.refusal, scope, send)
 
     def spend(self, address: str, price: float) -> float:
         """The seconds that a request has to wait. If they are more than PATIENCE it costs nothing."""
         now = time.monotonic()
-        turn = max(self.settled.get(address, 0.0), now - PATIENCE)
+        turn = self.worked_off(address, now)
         if turn - now <= PATIENCE:
             self.settled[address] = turn + price / self.rate
         return turn - now
+
+    def worked_off(self, address: str, now: float) -> float:
+        """When an address will have worked off what it has spent; nobody has more than PATIENCE in advance."""
+        return max(self.settled.get(address, 0.0), now - PATIENCE)
 
     async def clean(self) -> None:
         """Closes sockets of who does not finish a request or does not read the answer, which uvicorn leaves open."""
@@ -206,7 +213,8 @@ def network(scope) -> str:
         address = ipaddress.ip_address(host)
     except ValueError:
         return host[:64]
-    return host if address.version == 4 else str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
+    address = getattr(address, "ipv4_mapped", None) or address
+    return str(address) if address.version == 4 else str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
 
 
 def length(scope) -> int:
@@ -227,6 +235,12 @@ def waits_for(socket) -> tuple | None:
     unread = socket.transport.get_write_buffer_size()
     idle = socket.cycle is None or socket.cycle.response_complete
     return (id(socket.cycle), unread) if idle or unread else None
+
+
+def origin(error: BaseException) -> str:
+    """Where it was raised: all that a log needs of it, if strangers can cause it as often as they like."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{os.path.basename(frame.filename)}:{frame.lineno}"
 
 
 async def refuse(status: int, sentence: str, scope, send) -> None:

@@ -109,7 +109,7 @@ class FaceMixer:
         if len(latents) > MAX_FACES:
             raise ValueError(f"there are {len(latents)} latents; at most {MAX_FACES} can be decoded at once")
         pictures = []
-        for batch in latents.split(BATCH):
+        for batch in latents.split(BATCH) if len(latents) else ():
             faces = self._decode(batch.to(self.device, self.dtype))  # (N, 3, size, size) in [0, 1]
             pictures += to_pictures(faces * 2 - 1)
         return pictures if np.ndim(z) > 1 else pictures[0]

@@ -32,6 +32,8 @@ class Pix2PixPredictor:
     discriminator: needed by `realism` only. adversarial: the loss it was trained with.
     """
 
+    _seeding = threading.Lock()  # of all predictors: torch has one generator of random numbers for all threads
+
     def __init__(
         self,
         generator: UNetGenerator,
@@ -50,7 +52,6 @@ class Pix2PixPredictor:
         for module in self.noisy_generator.modules():
             if isinstance(module, (nn.Dropout, Noise)):
                 module.train()
-        self._seeding = threading.Lock()  # torch has one generator of random numbers for all threads
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, device: str | torch.device = "cpu") -> "Pix2PixPredictor":
@@ -119,7 +120,7 @@ class Pix2PixPredictor:
         Raises CheckpointError if the checkpoint has no discriminator.
         """
         if self.discriminator is None:
-            raise CheckpointError("this checkpoint holds no discriminator, so there is no realism map")
+            raise CheckpointError("this checkpoint holds no discriminator for a realism map; use one that does.")
         logits = self.discriminator(self._sources([source]), self._tensor(fit(to_rgb(picture), self.task.size)))
         # Least squares trains towards 0 and 1 directly; the other losses towards the sign.
         share = logits if self.adversarial == "least_squares" else torch.sigmoid(logits.float())

@@ -1,6 +1,7 @@
 """The quickest way through a network on a processor: its graph, compiled by OpenVINO where that is installed."""
 
 import ctypes
+import importlib.util
 import sys
 import threading
 import warnings
@@ -19,12 +20,12 @@ def compile_graph(network: nn.Module, example: Tensor, bfloat16: bool = False) -
 
     In float32 it differs from PyTorch by rounding.
     """
-    try:
-        import openvino
-        from openvino.frontend import FrontEndManager
-        from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-    except ImportError:
+    if importlib.util.find_spec("openvino") is None:
         return None
+    import openvino
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
     # Not by openvino.convert_model, which counts its users over the network. torch.export, the successor of
     # torch.jit.trace, gives the same graph and takes six times as long.
     with warnings.catch_warnings(), torch.no_grad():

@@ -73,3 +73,10 @@ def test_the_commands_that_lead_from_photos_to_ones_own_model_work(beginner):
     assert len(named) >= 8
     for name in named:
         assert Path(name).exists() or Path("runs/mine", name).exists(), name
+
+
+def test_the_readme_names_every_module():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    files = [file for folder in ("gan_core", "train", "assets") for file in (ROOT / folder).glob("*.[pj][ys]")]
+    assert len(files) > 40
+    assert [file.name for file in files if file.name not in readme and file.name != "__init__.py"] == []

@@ -1,10 +1,40 @@
 """Takes the pictures of the app for the README.   python -m tests.benchmarks.screenshot docs"""
 
 import argparse
+import io
 from pathlib import Path
+
+from PIL import Image
 
 from app import create_demo, launch
 from tests.browser.chromium import Pen, open_browser, oval
+
+FRAME = (640, 320)  # pixels, of the film: paper and face
+
+
+class FilmedPen(Pen):
+    """Takes a picture of paper and face every few moves."""
+
+    def __init__(self, page, every: int = 5):
+        super().__init__(page)
+        self.every, self.frames = every, []
+
+    def stroke(self, points, **options) -> None:
+        for start in range(0, len(points) - 1, self.every):
+            super().stroke(points[start : start + self.every + 1], **options)
+            self.page.wait_for_timeout(400)  # until the face has followed
+            sides = [self.board.locator(".pad-square").nth(i).bounding_box() for i in range(2)]
+            paper, face = [Image.open(io.BytesIO(self.page.screenshot(clip=side))) for side in sides]
+            frame = Image.new("RGB", FRAME, "white")
+            for at, side in zip((0, FRAME[0] // 2), (paper, face)):
+                frame.paste(side.convert("RGB").resize((FRAME[1], FRAME[1])), (at, 0))
+            self.frames.append(frame)
+
+    def save(self, file: Path) -> None:
+        """As an animated WebP; the last frame stays for two seconds."""
+        times = [90] * (len(self.frames) - 1) + [2000]
+        first, *others = self.frames
+        first.save(file, save_all=True, append_images=others, duration=times, loop=0, quality=70, method=6)
 
 
 def draw_face(pen: Pen) -> None:
@@ -54,7 +84,9 @@ def main() -> None:
         scheme = "dark" if options.dark else "light"
         page = browser.new_page(viewport={"width": options.width, "height": options.height}, color_scheme=scheme)
         page.goto(url)
-        draw_face(Pen(page))
+        pen = FilmedPen(page)
+        draw_face(pen)
+        pen.save(options.folder / "sketch.webp")
         page.screenshot(path=options.folder / "app.png")
         page.get_by_role("tab", name="Facade").click()
         paint_facade(Pen(page, "#facade-board"))
@@ -67,6 +99,9 @@ def main() -> None:
         pen.board.locator(".mix-gallery img").last.wait_for()
         pen.settle()
         page.screenshot(path=options.folder / "mix.png")
+        page.get_by_role("tab", name="Learn").click()
+        page.locator("#skip-levels img").last.wait_for()
+        page.screenshot(path=options.folder / "learn.png")
     demo.close()
 
 

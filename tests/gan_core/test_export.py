@@ -77,7 +77,7 @@ def test_a_missing_checkpoint_and_one_for_another_task_are_refused(place, capsys
     assert main(["export", "facades", "-o", "mine.onnx", "--checkpoint", "segmentation.safetensors"]) == 1
     assert "is a checkpoint for segmentation, not for facades" in capsys.readouterr().err
     checkpoint.save("judge.safetensors", "judge", {})
-    with pytest.raises(CheckpointError, match="judge cannot be exported; one for sketch2face, facades"):
+    with pytest.raises(CheckpointError, match="judge cannot be exported; use one for sketch2face, facades"):
         export.export("judge.safetensors", "mine.onnx")
     assert not list(place.glob("*.onnx"))
 

@@ -213,6 +213,7 @@ def test_the_compiled_decoder_answers_as_pytorch_does(vae, space, monkeypatch):
     latents = 3 * mixer.sample(5)
     before = mixer.decode(latents)
     assert mixer.accelerate()
+    assert mixer.decode(mixer.sample(0)) == []
     assert mixer._decode is not mixer.decoder
     after = mixer.decode(latents)
     assert max(map(difference, before, after)) <= 1

@@ -264,6 +264,16 @@ def test_threads_do_not_disturb_each_other(house, doodle):
             assert [future.result() for future in futures] == variants
 
 
+def test_predictors_do_not_disturb_each_other(generator, task, doodle):
+    """The dice are torch's, of which there is one for all threads."""
+    pair = [Pix2PixPredictor(generator, task) for _ in range(2)]
+    expected = pair[0].predict_variants(doodle, 2, seed=7)
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(15):
+            for answer in pool.map(lambda predictor: predictor.predict_variants(doodle, 2, seed=7), pair):
+                assert answer == expected
+
+
 # --- the compiled graph
 
 

@@ -307,7 +307,7 @@ def test_a_token_that_does_not_work_is_an_error(fake_hub, model, monkeypatch):
     ("refusal", "said"),
     [
         ((402, "CPU Basic takes a subscription"), r"wants a subscription for someone/mix \(.*huggingface\.co/pricing"),
-        ((403, "not your name"), "does not let you do this with someone/mix. .*a token that may write"),
+        ((403, "not your name"), "does not let you do this with someone/mix. .*a token that may .*write"),
         ((418, "I am a teapot"), r"the Hub answered 418 for someone/mix \(.*Try again later"),
     ],
 )
