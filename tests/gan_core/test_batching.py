@@ -4,6 +4,7 @@ import threading
 import pytest
 
 from gan_core.batching import Batcher, BusyError
+from tests.waiting import LONGEST, reached
 
 
 class Doubler:
@@ -16,7 +17,7 @@ class Doubler:
 
     def __call__(self, numbers):
         self.batches.append(list(numbers))
-        assert self.gate.wait(10)
+        assert self.gate.wait(LONGEST)
         if any(number < 0 for number in numbers):
             raise ValueError(f"negative: {numbers}")
         return [2 * number for number in numbers]
@@ -25,14 +26,6 @@ class Doubler:
 @pytest.fixture
 def doubler() -> Doubler:
     return Doubler()
-
-
-async def until(condition) -> None:
-    for _ in range(2000):
-        if condition():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("it never came true")
 
 
 async def started(batcher: Batcher, items) -> list[asyncio.Task]:
@@ -57,7 +50,7 @@ def test_the_oldest_requests_are_answered_first_and_as_many_as_fit(doubler):
         batcher = Batcher(doubler, largest=4)
         doubler.gate.clear()
         first = await started(batcher, [0])
-        await until(lambda: doubler.batches)
+        await reached(lambda: doubler.batches)
         rest = await started(batcher, range(1, 11))
         doubler.gate.set()
         await asyncio.gather(*first, *rest)
@@ -84,7 +77,7 @@ def test_the_event_loop_stays_free_while_the_function_works(doubler):
     async def scenario():
         doubler.gate.clear()
         (task,) = await started(Batcher(doubler), [1])
-        await until(lambda: doubler.batches)
+        await reached(lambda: doubler.batches)
         assert not task.done()
         doubler.gate.set()
         return await task
@@ -111,7 +104,7 @@ def test_more_than_can_wait_are_turned_away_and_the_others_served(doubler):
         batcher = Batcher(doubler, largest=2, waiting=3)
         doubler.gate.clear()
         working = await started(batcher, [0])
-        await until(lambda: doubler.batches)
+        await reached(lambda: doubler.batches)
         waiting = await started(batcher, [1, 2, 3])
         with pytest.raises(BusyError, match="Try again"):
             await batcher(4)
@@ -127,7 +120,7 @@ def test_whoever_has_gone_leaves_the_place_to_others(doubler):
         batcher = Batcher(doubler, waiting=2)
         doubler.gate.clear()
         working = await started(batcher, [0])
-        await until(lambda: doubler.batches)
+        await reached(lambda: doubler.batches)
         for gone in await started(batcher, [1, 2]):
             gone.cancel()
         await asyncio.sleep(0)
@@ -143,7 +136,7 @@ def test_whoever_has_gone_is_left_out(doubler):
         batcher = Batcher(doubler)
         doubler.gate.clear()
         working = await started(batcher, [0])
-        await until(lambda: doubler.batches)
+        await reached(lambda: doubler.batches)
         waiting = await started(batcher, [1, 2, 3])
         waiting[1].cancel()
         await asyncio.sleep(0)
@@ -161,7 +154,7 @@ def test_whoever_goes_while_the_function_works_does_not_hurt_the_others(doubler)
         batcher = Batcher(doubler)
         doubler.gate.clear()
         tasks = await started(batcher, [1, 2])
-        await until(lambda: doubler.batches)
+        await reached(lambda: doubler.batches)
         tasks[0].cancel()
         await asyncio.sleep(0)
         doubler.gate.set()
@@ -176,5 +169,5 @@ def test_too_few_answers_reach_everyone_as_an_error():
         batcher = Batcher(lambda items: [])
         return await asyncio.gather(*(batcher(i) for i in range(3)), return_exceptions=True)
 
-    answers = asyncio.run(asyncio.wait_for(scenario(), 10))
+    answers = asyncio.run(asyncio.wait_for(scenario(), LONGEST))
     assert all(isinstance(answer, RuntimeError) and "answers came for" in str(answer) for answer in answers)

@@ -1,0 +1,24 @@
+"""How tests wait: for what they need, as long as a busy machine takes for it, and never for a fixed time."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+LONGEST = 60.0  # seconds; what has not come true by then never will
+PAUSE = 0.01  # seconds
+
+
+def until(condition: Callable[[], object], pause: Callable[[float], None] = time.sleep) -> None:
+    """pause: passes so many seconds, and lets others work meanwhile."""
+    end = time.monotonic() + LONGEST
+    while not condition():
+        assert time.monotonic() < end, "it never came true"
+        pause(PAUSE)
+
+
+async def reached(condition: Callable[[], object]) -> None:
+    """As `until`, in an event loop."""
+    end = time.monotonic() + LONGEST
+    while not condition():
+        assert time.monotonic() < end, "it never came true"
+        await asyncio.sleep(PAUSE / 2)
