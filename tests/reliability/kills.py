@@ -318,6 +318,7 @@ def main(arguments: list[str] | None = None) -> None:
         warm_up(Path(folder) / "warm-up")
         draw_data(Path(folder) / "data")
         kinds = (list_preparations if options.prepare else list_trainings)(Path(folder) / "data", options.workers)
+        kinds = kinds[: options.times]  # the others have no turn
         runs, wrong = trial(kinds, Path(folder), options.times, random.Random(options.seed))
     print(
         f"{options.times} kills in {runs} runs (seed {options.seed}, {time.monotonic() - start:.0f} s): "

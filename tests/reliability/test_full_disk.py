@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gan_core.vae_gan import DiscriminatorConfig
-from tests.reliability.kills import same
+from tests.train.runs import same
 from train import vae_gan
 from train.run import RunFolder
 
