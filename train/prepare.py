@@ -113,18 +113,11 @@ def work_through(
 ) -> list[dict]:
     """Does what an earlier run has not done yet, on all cores, and lists what was skipped. Returns what was kept.
 
-    What an earlier run skipped is tried again: the picture may have been repaired, or the options changed.
+    For whoever has locked `out`. What an earlier run skipped is tried again: the picture may have been repaired, or the
+    options changed.
     jobs: a lasting name of each, and what `work` is called with; it returns a record, with "skipped" if need be.
     engine: "pool", of processes on this machine; or "ray", on the cluster that Ray is connected to.
-    Raises FolderInUse if another process works there.
     """
-    with locked(out):
-        return work_through_locked(jobs, work, out, workers, engine)
-
-
-def work_through_locked(
-    jobs: dict[str, object], work: Callable, out: Path, workers: int | None, engine: str
-) -> list[dict]:
     records = [record for record in read_records(out / DONE) if "skipped" not in record]
     write(out / DONE, "".join(json.dumps(record) + "\n" for record in records).encode())
     done = {record["job"] for record in records}
@@ -193,7 +186,7 @@ def report(out: Path, kept: list[dict], things: str) -> None:
 
 
 def find_pictures(source: str | Path, val_share: float) -> dict[str, tuple]:
-    """The pictures of a folder or a data set: what they are called -> (split, name, path or row of a table).
+    """The pictures of a folder or a data set: what they are called -> (split, name, path or cell of a table).
 
     Raises DataError if there are none, or two that would get one name.
     """
@@ -215,18 +208,18 @@ def find_pictures(source: str | Path, val_share: float) -> dict[str, tuple]:
         table = table.select_columns(columns[:1])
         for i in range(len(table)):
             name = f"{split}_{i:06d}"
-            jobs[name] = (split_of_row(split, tables, name, val_share), name, (table, i))
+            jobs[name] = (split_of_row(split, tables, name, val_share), name, (table, i, columns[0]))
     return jobs
 
 
-def read_row(file) -> Path | bytes | str:
-    """A path as it is; of a row of a table, (table, number), the bytes in its only column, or the path."""
+def read_cell(file) -> Path | bytes | str:
+    """A path as it is; of a cell of a data set, (table, row, column), the bytes in it, or the path."""
     if not isinstance(file, tuple):
         return file
-    table, i = file
-    cell = next(iter(table[i].values()))
+    table, i, column = file
+    cell = table[i][column]
     if not cell or not (cell["bytes"] or cell["path"]):
-        raise PictureError("this row has no picture")
+        raise PictureError(f"its {column} is missing")
     return cell["bytes"] or cell["path"]
 
 
@@ -246,7 +239,7 @@ def prepare_face(job: tuple, out: Path, pairs: int) -> dict:
     """One photo -> one framed face (and its pairs); what became of it as a record."""
     split, name, file = job
     try:
-        face, layout = frame(read_row(file))
+        face, layout = frame(read_cell(file))
     except PictureError as error:
         return {"skipped": str(error)}
     write_picture(out / split / f"{name}.jpg", face, quality=95, subsampling=0)
@@ -265,7 +258,7 @@ def prepare_face_shard(job: tuple[str, dict[str, tuple]], out: Path) -> dict:
     left_out = []
     for photo, (split, name, file) in photos.items():
         try:
-            face, layout = frame(read_row(file))
+            face, layout = frame(read_cell(file))
         except PictureError as error:
             left_out.append(f"{photo}: {error}")
             continue
@@ -294,16 +287,17 @@ def prepare_face_shards(
         names = "\n".join(chosen)
         shard = f"{first // rows:06d}-{crc32(names.encode()):08x}"
         jobs[shard] = shard, chosen
-    stale = {record["job"] for record in read_records(out / DONE)} - jobs.keys()
-    if stale:
-        raise DataError(f"{out} holds shards of other photos, or of another --shards. Choose another folder.")
-    kept = work_through(jobs, partial(prepare_face_shard, out=out), out, workers, engine)
-    left_out = [reason for record in kept for reason in record["left_out"]]
-    write(out / "skipped.txt", "".join(f"{reason}\n" for reason in left_out).encode())
-    counts = {split: sum(record[split] for record in kept) for split in ("train", "val")}
-    if not sum(counts.values()):
-        raise DataError(f"none of the {len(photos)} photos in {source} shows a face; see {out}/skipped.txt.")
-    print(f"{counts['train']} faces in {out / 'train'}, {counts['val']} in {out / 'val'}; {len(left_out)} skipped.")
+    with locked(out):
+        stale = {record["job"] for record in read_records(out / DONE)} - jobs.keys()
+        if stale:
+            raise DataError(f"{out} holds shards of other photos, or of another --shards. Choose another folder.")
+        kept = work_through(jobs, partial(prepare_face_shard, out=out), out, workers, engine)
+        left_out = [reason for record in kept for reason in record["left_out"]]
+        write(out / "skipped.txt", "".join(f"{reason}\n" for reason in left_out).encode())
+        counts = {split: sum(record[split] for record in kept) for split in ("train", "val")}
+        if not sum(counts.values()):
+            raise DataError(f"none of the {len(photos)} photos in {source} shows a face; see {out}/skipped.txt.")
+        print(f"{counts['train']} faces in {out / 'train'}, {counts['val']} in {out / 'val'}; {len(left_out)} skipped.")
 
 
 def prepare_faces(
@@ -314,17 +308,18 @@ def prepare_faces(
     Raises DataError if the source holds no pictures, none with a face, or two that would get one name.
     """
     jobs = find_pictures(source, val_share)
-    kept = work_through(jobs, partial(prepare_face, out=out, pairs=pairs), out, workers)
-    if not kept:
-        raise DataError(
-            f"none of the {len(jobs)} photos in {source} shows a face; the reasons are in {out}/skipped.txt."
-        )
-    for split in ("train", "val"):
-        layouts = {r["name"]: r["layout"] for r in kept if r["split"] == split and r["layout"]}
-        if (out / split).is_dir():
-            write(out / split / LAYOUTS, json.dumps(layouts).encode())
-    write_picture(out / "contact_sheet.png", face_sheet(out, kept))
-    report(out, kept, "faces")
+    with locked(out):
+        kept = work_through(jobs, partial(prepare_face, out=out, pairs=pairs), out, workers)
+        if not kept:
+            raise DataError(
+                f"none of the {len(jobs)} photos in {source} shows a face; the reasons are in {out}/skipped.txt."
+            )
+        for split in ("train", "val"):
+            layouts = {r["name"]: r["layout"] for r in kept if r["split"] == split and r["layout"]}
+            if (out / split).is_dir():
+                write(out / split / LAYOUTS, json.dumps(layouts).encode())
+        write_picture(out / "contact_sheet.png", face_sheet(out, kept))
+        report(out, kept, "faces")
 
 
 def face_sheet(out: Path, records: list[dict], count: int = 8) -> Image.Image:
@@ -348,7 +343,7 @@ def prepare_anime_face(job: tuple, out: Path) -> dict:
     """One picture -> a square of ANIME_SIZE; what became of it as a record."""
     split, name, file = job
     try:
-        file = read_row(file)
+        file = read_cell(file)
         picture = open_picture(file)  # refuses what is broken; the mode of the file is what counts for the rest
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=PHOTO_FORMATS) as original:
             bands = original.getbands()
@@ -366,13 +361,14 @@ def prepare_anime_face(job: tuple, out: Path) -> dict:
 def prepare_anime(source: str, out: Path, val_share: float = 0.05, workers: int | None = None) -> None:
     """See the module. Raises DataError if nothing in source can be used."""
     jobs = find_pictures(source, val_share)
-    kept = work_through(jobs, partial(prepare_anime_face, out=out), out, workers)
-    if not kept:
-        raise DataError(f"none of the {len(jobs)} pictures in {source} can be used; see {out}/skipped.txt.")
-    chosen = [kept[i] for i in evenly(len(kept), 96)]
-    pictures = [open_picture(out / record["split"] / record["name"]) for record in chosen]
-    write_picture(out / "contact_sheet.png", tile(pictures, min(12, len(chosen))))
-    report(out, kept, "faces")
+    with locked(out):
+        kept = work_through(jobs, partial(prepare_anime_face, out=out), out, workers)
+        if not kept:
+            raise DataError(f"none of the {len(jobs)} pictures in {source} can be used; see {out}/skipped.txt.")
+        chosen = [kept[i] for i in evenly(len(kept), 96)]
+        pictures = [open_picture(out / record["split"] / record["name"]) for record in chosen]
+        write_picture(out / "contact_sheet.png", tile(pictures, min(12, len(chosen))))
+        report(out, kept, "faces")
 
 
 # --- Facades ---------------------------------------------------------------------------------------
@@ -470,18 +466,14 @@ def find_hub_facades(source: str, val_share: float) -> dict[str, tuple[str, str,
     for split, table in tables.items():
         for i in range(len(table)):
             name = f"{split}_{i:05d}"
-            jobs[name] = (split_of_row(split, tables, name, val_share), name, (table, i))
+            cells = [(table, i, column) for column in table.column_names]
+            jobs[name] = (split_of_row(split, tables, name, val_share), name, cells)
     return jobs
 
 
 def split_pair(files) -> list[Image.Image]:
-    """Two pictures from one side-by-side file, two files, or one row of a data set."""
-    if isinstance(files, tuple):
-        table, i = files
-        files = [cell and (cell["bytes"] or cell["path"]) for cell in table[i].values()]
-        if None in files:
-            raise PictureError("one of its two pictures is missing")
-    pictures = [read_indexed(file) or open_picture(file) for file in files]
+    """Two pictures from one side-by-side file, two files, or two cells of a data set."""
+    pictures = [read_indexed(file) or open_picture(file) for file in map(read_cell, files)]
     if len(pictures) == 1:
         width, height = pictures[0].size
         if not 1.9 < width / height < 2.1:
@@ -542,17 +534,18 @@ def prepare_facades(
     folder = Path(source)
     on_disk = folder.is_dir() and any(path.suffix.lower() in PICTURES for path in folder.rglob("*"))
     jobs = find_facades(folder, val_share) if on_disk else find_hub_facades(source, val_share)
-    kept = work_through(jobs, partial(prepare_facade, out=out, order=order), out, workers)
-    if not kept:
-        reason = (out / "skipped.txt").read_text().splitlines()[0]
-        raise DataError(f"none of the {len(jobs)} pairs in {source} can be used. The first: {reason}.")
-    chosen = [kept[i] for i in evenly(len(kept), 16)]
-    sides = [
-        [open_picture(out / record["split"] / side / f"{record['name']}{ending}") for record in chosen]
-        for side, ending in (("source", ".png"), ("target", ".jpg"))
-    ]
-    write_picture(out / "contact_sheet.png", side_by_side(*sides))
-    report(out, kept, "pairs")
+    with locked(out):
+        kept = work_through(jobs, partial(prepare_facade, out=out, order=order), out, workers)
+        if not kept:
+            reason = (out / "skipped.txt").read_text().splitlines()[0]
+            raise DataError(f"none of the {len(jobs)} pairs in {source} can be used. The first: {reason}.")
+        chosen = [kept[i] for i in evenly(len(kept), 16)]
+        sides = [
+            [open_picture(out / record["split"] / side / f"{record['name']}{ending}") for record in chosen]
+            for side, ending in (("source", ".png"), ("target", ".jpg"))
+        ]
+        write_picture(out / "contact_sheet.png", side_by_side(*sides))
+        report(out, kept, "pairs")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -30,7 +30,18 @@ from gan_core.image import MAX_PIXELS, PictureError, check_size, fit, open_pictu
 from gan_core.palette import LEAST_NEAR, VOC, Palette
 from gan_core.segmentation import VOID
 from train.data import PICTURES, DataError, Key, evenly, list_pictures, read_picture
-from train.prepare import ASPECT, TEST_NAMES, choose_split, open_hub, report, split_of_row, work_through, write_picture
+from train.lock import locked
+from train.prepare import (
+    ASPECT,
+    TEST_NAMES,
+    choose_split,
+    open_hub,
+    read_cell,
+    report,
+    split_of_row,
+    work_through,
+    write_picture,
+)
 
 SHORT_SIDE = 256
 LISTS = "ImageSets/Segmentation"
@@ -156,17 +167,6 @@ def read_mask(file) -> np.ndarray:
     return labels
 
 
-def read_cell(file) -> bytes | str | Path:
-    """A path as it is; of a row of a data set, the bytes in it, or the path."""
-    if not isinstance(file, tuple):
-        return file
-    table, i, column = file
-    cell = table[i][column]
-    if not cell or not (cell["bytes"] or cell["path"]):
-        raise PictureError(f"its {column} is missing")
-    return cell["bytes"] or cell["path"]
-
-
 def prepare_pair(job: Job, out: Path) -> dict:
     """One photo and its mask -> files to train on; what became of them as a record."""
     cv2.setNumThreads(1)
@@ -196,16 +196,17 @@ def prepare_voc(
 ) -> None:
     """See the module. Raises DataError if nothing in source can be used."""
     jobs = find_pairs(source, train_list, val_share, seed)
-    kept = work_through(jobs, partial(prepare_pair, out=out), out, workers)
-    if not kept:
-        reason = (out / "skipped.txt").read_text().splitlines()[0]
-        raise DataError(f"none of the {len(jobs)} pairs in {source} can be used. The first: {reason}.")
-    chosen = [kept[i] for i in evenly(len(kept), 24)]
-    photos = [open_picture(out / record["split"] / "photos" / f"{record['name']}.jpg") for record in chosen]
-    masks = [open_picture(out / record["split"] / "labels" / f"{record['name']}.png") for record in chosen]
-    sheet = side_by_side(*([fit(picture, 192) for picture in side] for side in (photos, masks)))
-    write_picture(out / "contact_sheet.png", sheet)
-    report(out, kept, "photos")
+    with locked(out):
+        kept = work_through(jobs, partial(prepare_pair, out=out), out, workers)
+        if not kept:
+            reason = (out / "skipped.txt").read_text().splitlines()[0]
+            raise DataError(f"none of the {len(jobs)} pairs in {source} can be used. The first: {reason}.")
+        chosen = [kept[i] for i in evenly(len(kept), 24)]
+        photos = [open_picture(out / record["split"] / "photos" / f"{record['name']}.jpg") for record in chosen]
+        masks = [open_picture(out / record["split"] / "labels" / f"{record['name']}.png") for record in chosen]
+        sheet = side_by_side(*([fit(picture, 192) for picture in side] for side in (photos, masks)))
+        write_picture(out / "contact_sheet.png", sheet)
+        report(out, kept, "photos")
 
 
 # --- Reading them for training -----------------------------------------------------------------------

@@ -15,7 +15,7 @@ from gan_core.faces import FaceLayout
 from gan_core.lineart import SIZE
 from train import prepare
 from train.data import LAYOUTS, DataError, FacePhotos, PairFolder
-from train.lock import locked
+from train.lock import FolderInUse, locked
 from train.prepare import (
     DONE,
     find_pictures,
@@ -134,6 +134,20 @@ def test_two_commands_cannot_prepare_into_one_folder(photos, out):
     with locked(out), pytest.raises(SystemExit, match=r"error: another process is writing to .*out"):
         main(["faces", str(photos), str(out), "--workers", "1"])
     assert files(out).keys() <= {".lock"}
+
+
+def test_a_folder_is_held_until_its_last_file_is_written(photos, out, monkeypatch):
+    held = []
+
+    def look(path, picture, **options):
+        with pytest.raises(FolderInUse), locked(out):
+            pass
+        held.append(path.name)
+        write_picture(path, picture, **options)
+
+    monkeypatch.setattr(prepare, "write_picture", look)
+    prepare_in_one_process(photos, out)
+    assert held[-1] == "contact_sheet.png"
 
 
 def test_a_full_disk_says_how_to_go_on(photos, out, monkeypatch):
@@ -296,7 +310,7 @@ def test_the_photos_of_a_data_set_become_faces(parquet, out, monkeypatch, tmp_pa
 def test_a_row_without_a_picture_is_left_out(out):
     table = [{"image": None}, {"image": {"bytes": None, "path": None}}]
     for i in range(2):
-        assert prepare_face(("train", "a", (table, i)), out, 0) == {"skipped": "this row has no picture"}
+        assert prepare_face(("train", "a", (table, i, "image")), out, 0) == {"skipped": "its image is missing"}
 
 
 class Table(list):

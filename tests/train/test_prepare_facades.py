@@ -364,7 +364,7 @@ def test_a_row_without_its_map_is_skipped(source, out, dataset):
     dataset("train", [0, 1, 2], broken=1)
     prepare(source, out, val_share=0.0)
     assert names(out)["train"] == {"train_00000", "train_00002"}
-    assert skipped(out) == {"train_00001": "one of its two pictures is missing"}
+    assert skipped(out) == {"train_00001": "its map is missing"}
 
 
 @pytest.mark.parametrize("columns", [1, 3])
