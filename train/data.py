@@ -150,12 +150,15 @@ class PairFolder(Dataset):
     """Pairs on disk: `source/NAME.*` and `target/NAME.*`, both of one size.
 
     gray_source: read the source as one channel, as line drawings are. zoom: the smallest share of each side that
-    random crops keep; 1 for none. A crop's source is scaled without new colours, as label maps need it, unless gray.
+    random crops keep; 1 for none. scale: bring all pairs to SIZE x SIZE. The source is scaled without new colours, as
+    label maps need it, unless gray.
     """
 
-    def __init__(self, folder: str | Path, gray_source: bool = False, seed: int = 0, zoom: float = 1.0):
+    def __init__(
+        self, folder: str | Path, gray_source: bool = False, seed: int = 0, zoom: float = 1.0, scale: bool = False
+    ):
         folder = Path(folder)
-        self.gray_source, self.seed, self.zoom = gray_source, seed, zoom
+        self.gray_source, self.seed, self.zoom, self.scale = gray_source, seed, zoom, scale
         targets = {path.stem: path for path in list_pictures(folder / "target")}
         sources = {path.stem: path for path in list_pictures(folder / "source")}
         odd = sorted(targets.keys() ^ sources.keys())
@@ -169,20 +172,28 @@ class PairFolder(Dataset):
         return len(self.files)
 
     def pair(self, index: int) -> tuple[Image.Image, Image.Image]:
-        """Source ("L" or RGB) and target (RGB) as they are on disk."""
+        """Source ("L" or RGB) and target (RGB), as they are on disk unless they are to be scaled."""
         source, target = (read_picture(path) for path in self.files[index])
         if source.size != target.size:
             raise DataError(
                 f"{self.files[index][0]} is {source.width}x{source.height}, its target {target.width}x{target.height}. "
                 "Scale both to one size."
             )
-        return source.convert("L") if self.gray_source else source, target
+        source = source.convert("L") if self.gray_source else source
+        return scale_pair(source, target, self.gray_source) if self.scale else (source, target)
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
         epoch, index = key
         rng = np.random.default_rng((self.seed, epoch, index))
         source, target = augment_pair(*map(np.asarray, self.pair(index)), rng, self.zoom, smooth=self.gray_source)
         return to_tensor(source)[0], to_tensor(target)[0]
+
+
+def scale_pair(source: Image.Image, target: Image.Image, smooth: bool) -> tuple[Image.Image, Image.Image]:
+    """Both at SIZE x SIZE. smooth: see `augment_pair`."""
+    size = (SIZE, SIZE)
+    method = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
+    return source.resize(size, method), target.resize(size, Image.Resampling.LANCZOS)
 
 
 def augment_pair(
@@ -220,7 +231,9 @@ class EpochBatches(Sampler):
         if batch_size < 1:
             raise DataError(f"a batch of {batch_size} pictures trains nothing. Give a --batch-size of 1 or more.")
         if length < batch_size:
-            raise DataError(f"there are {length} pictures, fewer than one batch of {batch_size}. Lower --batch-size.")
+            raise DataError(
+                f"there are {length} pictures, fewer than one batch of {batch_size}. Add some, or lower --batch-size."
+            )
         self.length, self.batch_size, self.seed, self.step = length, batch_size, seed, step
         self.steps_per_epoch = length // batch_size
         rank, processes = part

@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -25,7 +26,7 @@ from gan_core.faces import FaceLayout
 from gan_core.files import write
 from gan_core.image import PictureError, crop_square, open_picture, to_tensor
 from gan_core.lineart import SIZE, draw_like_a_hand
-from train.data import DataError, augment, augment_pair
+from train.data import DataError, augment, augment_pair, scale_pair
 
 SPLITS = {"train": ("train",), "val": ("val", "valid", "validation", "test")}
 GROUP = 64  # rows of a row group, the smallest piece that is read at once
@@ -79,7 +80,7 @@ class Shards:
     def _footer(self, path: str):
         import pyarrow.parquet as pq
 
-        with self.files.open(path) as file:
+        with naming(path), self.files.open(path) as file:
             return pq.read_metadata(file)
 
     def __len__(self) -> int:
@@ -90,7 +91,7 @@ class Shards:
         import pyarrow.parquet as pq
 
         path, number = self.groups[group]
-        with self.files.open(path) as file:
+        with naming(path), self.files.open(path) as file:
             table = pq.ParquetFile(file, metadata=self.footers.get(path)).read_row_group(
                 number, columns=list(self.columns.values())
             )
@@ -109,6 +110,18 @@ class Shards:
             if len(rows) >= count:
                 break
         return rows[:count]
+
+
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Turns what goes wrong inside into a DataError that names the file."""
+    try:
+        yield
+    except Exception as error:  # of pyarrow, or of the place
+        raise DataError(
+            f"{path} is damaged or cannot be read ({error}). Check the connection, or write that file anew; "
+            "a run that has begun goes on with --resume."
+        ) from error
 
 
 def split_of_file(path: str) -> str | None:
@@ -193,9 +206,12 @@ def ahead(items: Iterator, count: int = AHEAD) -> Iterator:
     """The same, read by a thread before they are asked for."""
     with ThreadPoolExecutor(1) as thread:
         coming = deque(thread.submit(next, items) for _ in range(count))
-        while True:
-            coming.append(thread.submit(next, items))
-            yield coming.popleft().result()
+        try:
+            while True:
+                coming.append(thread.submit(next, items))
+                yield coming.popleft().result()
+        finally:
+            thread.shutdown(wait=False, cancel_futures=True)  # nobody asks for the rest
 
 
 class Stream(Dataset):
@@ -243,10 +259,7 @@ def pair_in_row(row: Row, gray: bool) -> tuple[Image.Image, Image.Image]:
     source, target = open_picture(row["source"]).convert("L" if gray else "RGB"), open_picture(row["target"])
     if source.size != target.size:
         raise DataError(f"a source is {source.width}x{source.height}, its target {target.width}x{target.height}.")
-    if target.size != (SIZE, SIZE):
-        target = target.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
-        source = source.resize((SIZE, SIZE), Image.Resampling.LANCZOS if gray else Image.Resampling.NEAREST)
-    return source, target
+    return scale_pair(source, target, gray)
 
 
 def pair_of_row(row: Row, rng: np.random.Generator, gray: bool, zoom: float) -> tuple[Tensor, Tensor]:
