@@ -95,10 +95,11 @@ def save(picture: Image.Image, target: str, **options) -> None:
         raise PictureError(f"{target} cannot be written ({error.strerror}). Choose another place.") from error
 
 
-def write(path: Path, data: bytes) -> None:
-    """The file appears whole or not at all."""
+def write(path: Path, data: bytes, sync: bool = False) -> None:
+    """The file appears whole or not at all. sync: see `whole`; a folder of pictures would take longer to flush than to
+    make."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path, sync=False) as partial:
+    with whole(path, sync=sync) as partial:
         partial.write_bytes(data)
 
 

@@ -25,22 +25,29 @@ from torch.utils.checkpoint import checkpoint
 T = TypeVar("T")
 
 
+def own_device(name: str) -> torch.device:
+    """That of this process: of several on one machine each has a GPU of its own."""
+    device = torch.device(name)
+    several = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if several and device.type == "cuda" else device
+
+
 @contextmanager
-def joined(device: str) -> Iterator[torch.device]:
-    """Joins the other processes, if the environment of torchrun tells of any. Yields the device of this one.
+def joined(device: torch.device) -> Iterator[None]:
+    """Joins the other processes, if the environment of torchrun tells of any. device: see `own_device`.
 
     After an error nobody is waited for: the launcher ends the others as soon as one process has ended badly.
     """
-    own = torch.device(device)
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized():
-        yield own
+        yield
         return
-    if own.type == "cuda":
-        own = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(own)
-    # Long, for the others wait while the first one fits a latent space or validates.
-    dist.init_process_group("nccl" if own.type == "cuda" else "gloo", timeout=timedelta(hours=2))
-    yield own
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    # gloo too, so that `anybody` does not wait for the GPU. Long, for the others wait while the first one fits a latent
+    # space or validates.
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=timedelta(hours=2))
+    yield
     wait()
     dist.destroy_process_group()
 
@@ -82,8 +89,7 @@ def wait() -> None:
 
 def anybody(yes: bool) -> bool:
     """Whether any process says yes; the same answer in all of them."""
-    device = "cuda" if count() > 1 and dist.get_backend() == "nccl" else "cpu"
-    return bool(average(torch.tensor(float(yes), device=device)))
+    return bool(average(torch.tensor(float(yes))))
 
 
 def own_dice(seed: int, step: int) -> None:

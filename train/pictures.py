@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from gan_core.image import PictureError
-from train.data import DataError, Key, list_pictures, read_picture
+from train.data import MOST_IN_A_ROW, DataError, Key, list_pictures, read_picture
 
 
 class PicturesInMemory(Dataset):
@@ -36,7 +36,7 @@ class PicturesInMemory(Dataset):
         self.seed, self.rotation, self.rotation_chance, self.reflect = seed, rotation, rotation_chance, reflect
         files = list_pictures(Path(folder))
         self.pictures = np.empty((len(files), size, size, 3), dtype=np.uint8)
-        readable = []
+        readable: list[int] = []
         for i, path in enumerate(files):
             try:
                 picture = read_picture(path)
@@ -44,6 +44,8 @@ class PicturesInMemory(Dataset):
                 if not stand_ins:
                     raise
                 print(f"warning: {error} Another picture stands in for it.")
+                if i - (readable[-1] if readable else -1) == MOST_IN_A_ROW:
+                    raise DataError(f"{MOST_IN_A_ROW} pictures in a row cannot be read. The last: {error}") from error
                 continue
             if picture.size != (size, size):
                 raise DataError(

@@ -9,6 +9,7 @@ Isola, Zhu, Zhou, Efros: Image-to-Image Translation with Conditional Adversarial
 
 import argparse
 import sys
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from torch.utils.data import Dataset
 
 from gan_core import checkpoint
 from gan_core.image import side_by_side, to_pictures, to_tensor
-from gan_core.lineart import draw_like_a_hand, draw_lines
+from gan_core.lineart import SIZE, draw_like_a_hand, draw_lines
 from gan_core.losses import ADVERSARIAL, discriminator_loss, feature_matching_loss, generator_loss
 from gan_core.patchgan import PatchDiscriminator, PatchGANConfig
 from gan_core.unet import UNetConfig, UNetGenerator
@@ -132,14 +133,20 @@ PRESETS: dict[str, dict[str, Pix2PixConfig]] = {
 }
 
 
-def open_dataset(data: Path, split: str, config: Pix2PixConfig) -> Dataset:
+def open_dataset(data: Path, config: Pix2PixConfig) -> Dataset:
     """Photos to draw on the fly, or the pairs in `source/` and `target/` if the folder has them. Or their shards."""
     if is_sharded(data):
         return open_stream(data, config.generator.in_channels == 1, config.seed, config.zoom)
-    folder = data / split
-    if (folder / "source").is_dir():
-        return PairFolder(folder, config.generator.in_channels == 1, config.seed, config.zoom)
-    return FacePhotos(folder, seed=config.seed, zoom=config.zoom)
+    if (data / "train" / "source").is_dir():
+        return open_pairs(data / "train", config, config.zoom)
+    return FacePhotos(data / "train", seed=config.seed, zoom=config.zoom)
+
+
+def open_pairs(folder: Path, config: Pix2PixConfig, zoom: float = 1.0) -> PairFolder:
+    """Pairs of any size, scaled to that of the network; small networks, as of train.lessons, take them as they are."""
+    return PairFolder(
+        folder, config.generator.in_channels == 1, config.seed, zoom, scale=config.generator.multiple == SIZE
+    )
 
 
 class Training:
@@ -232,7 +239,7 @@ class Training:
     def start_from(self, loaded: checkpoint.Checkpoint) -> str:
         """Takes over the weights of a checkpoint that fit, for fine-tuning. Returns what was taken, in words."""
         taken = fit_weights({"generator": self.generator, "discriminator": self.discriminator}, loaded.weights)
-        self.ema = EMA(self.generator, self.config.ema)
+        self.ema.module.load_state_dict(self.generator.state_dict())
         return taken
 
     def _parts(self) -> dict:
@@ -266,7 +273,7 @@ def fixed_drawings(data: Path, config: Pix2PixConfig, count: int = 8) -> tuple[T
     if is_sharded(data):
         return fixed_rows(data, config, count)
     if (data / "val" / "source").is_dir():
-        pairs = PairFolder(data / "val", config.generator.in_channels == 1)
+        pairs = open_pairs(data / "val", config)
         chosen = [pairs.pair(i) for i in evenly(len(pairs), 2 * count)]
         return tuple(torch.cat([to_tensor(picture) for picture in side]) for side in zip(*chosen))
     held_out = FacePhotos(data / "val")
@@ -333,7 +340,7 @@ def train(
 ) -> Training:
     """Trains to the end, or up to step `stop_at`. Returns the training as it stands then."""
     device = open_device(device)
-    dataset = open_dataset(data, "train", config)
+    dataset = open_dataset(data, config)
     total = config.epochs * EpochBatches(len(dataset), config.batch_size).steps_per_epoch
     training = Training(config, total, device, accumulate, compile)
     span = training.span = profile.span if profile else plain_span
@@ -347,30 +354,35 @@ def train(
     if profile:
         profile.time_items(dataset, config.batch_size)
 
-    feed = batches(dataset, config.batch_size, config.seed, training.step, end, workers, device, span)
-    for source, target in feed:
-        losses = training.train_step(as_input(source, config.generator), target)
-        step = training.step
-        if not parallel.first():
-            log.leave_if_asked(training)
-            continue
-        with span("log"):
-            log.add(step, losses)
-            if step % 20 == 0 or step % save_every == 0 or step == end:
-                log.flush()
-        if step % sample_every == 0 or step == end:
-            with span("samples", sample_every):
-                grid = sample_grid(training.ema.module, drawings.to(device), photos)
-                run.save_sample(grid, step)
-                log.picture(grid, step)
-        if step % save_every == 0 or step == end:
-            with span("saving", save_every):
-                run.plot_losses()
-                facts = training_facts(config, step, len(dataset), log.images_per_second(), init)
-                networks = {"generator": training.ema.module, "discriminator": training.discriminator}
-                checkpoint.save(run.path / f"{task}.safetensors", task, networks, facts)
-                run.save_state(training.state_dict())
-        log.leave_if_asked(training)
+    order = config.batch_size, config.seed, training.step, end
+    with closing(batches(dataset, *order, workers, device, span)) as feed:
+        for source, target in feed:
+            losses = training.train_step(as_input(source, config.generator), target)
+            step = training.step
+            leaving = log.leaving(step)
+            if not parallel.first():
+                if leaving:
+                    log.leave()
+                continue
+            saving = leaving or step % save_every == 0 or step == end
+            with span("log"):
+                log.add(step, losses)
+                if saving or step % 20 == 0:
+                    log.flush()
+            if step % sample_every == 0 or step == end:
+                with span("samples", sample_every):
+                    grid = sample_grid(training.ema.module, drawings.to(device), photos)
+                    run.save_sample(grid, step)
+                    log.picture(grid, step)
+            if saving:
+                with span("saving", save_every):
+                    run.plot_losses()
+                    facts = training_facts(config, step, len(dataset), log.images_per_second(), init)
+                    networks = {"generator": training.ema.module, "discriminator": training.discriminator}
+                    checkpoint.save(run.path / f"{task}.safetensors", task, networks, facts)
+                    run.save_state(training.state_dict())
+            if leaving:
+                log.leave()
     log.close()
     return training
 

@@ -11,6 +11,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.data import Dataset
 
+from train.shards import Stream
+
 WARM_UP, TRACED = 3, 2  # steps before what is measured, and after it under torch's profiler, which itself takes time
 WAITING = "waiting for data"
 
@@ -66,10 +68,13 @@ class Profile:
     def time_items(self, dataset: Dataset, batch_size: int, count: int = 8) -> None:
         """What making one item takes, line art and views included: workers do it beside the training."""
         self.batch_size = batch_size
+        keys = [(0, i % len(dataset)) for i in range(count)]
+        if isinstance(dataset, Stream):  # workers are given the rows
+            keys = [(*key, row) for key, row in zip(keys, dataset.shards.first_rows(count))]
         begin = time.perf_counter()
-        for i in range(count):
-            dataset[0, i % len(dataset)]
-        self.item_seconds = (time.perf_counter() - begin) / count
+        for key in keys:
+            dataset[key]
+        self.item_seconds = (time.perf_counter() - begin) / len(keys)
 
     def report(self) -> str:
         """The table; writes the trace if there shall be one."""

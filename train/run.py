@@ -45,6 +45,16 @@ from train.shards import ShardBatches, Shards, Stream, is_sharded, place
 STATE, EARLIER = "state.pt", "state.previous.pt"
 CLOCK = ("step", "seconds")  # of a record in the log; what else it holds are losses
 PRECISIONS = ("auto", "bfloat16", "float32")
+PASSING = (  # options that a run does not write down
+    "stop_at",
+    "sample_every",
+    "save_every",
+    "workers",
+    "device",
+    "tensorboard",
+    "accumulate",
+    "compile",
+)
 IN_PARTS = ("sketch2face", "facades")  # tasks with --accumulate: no loss of theirs is one of the whole batch
 
 Config = typing.TypeVar("Config")  # the config dataclass of any task
@@ -73,12 +83,12 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, task: str, options: dict) -> "RunFolder":
-        """In a new folder, or one that holds no run yet."""
+        """In a new folder, or one that holds no run yet. options: what `options.json` says beside the task."""
         if any((path / name).exists() for name in ("log.jsonl", STATE, EARLIER)):
             raise RunError(f"{path} holds a run already. Go on with it by --resume {path}, or choose another --out.")
         (path / "samples").mkdir(parents=True, exist_ok=True)
         run = cls(path)
-        run.write_options(options)
+        run.write_options({"task": task} | options)
         return run
 
     @classmethod
@@ -94,7 +104,7 @@ class RunFolder:
             ) from error
 
     def write_options(self, options: dict) -> None:
-        write(self.path / "options.json", (json.dumps(options, indent=2) + "\n").encode())
+        write(self.path / "options.json", (json.dumps(options, indent=2) + "\n").encode(), sync=True)
 
     def log(self, records: list[dict]) -> None:
         with open(self.path / "log.jsonl", "a") as file:
@@ -134,7 +144,7 @@ class RunFolder:
         """Drops what an interrupted run logged after its last saved state."""
         if (self.path / "log.jsonl").is_file():
             lines = [json.dumps(record) + "\n" for record in self.read_log() if record["step"] <= step]
-            write(self.path / "log.jsonl", "".join(lines).encode())
+            write(self.path / "log.jsonl", "".join(lines).encode(), sync=True)
 
     def save_sample(self, picture: Image.Image, step: int) -> None:
         with whole(self.path / "samples" / f"{step:07d}.jpg", sync=False) as partial:
@@ -145,11 +155,7 @@ class RunFolder:
 
         Raises RunError if something in it is not finite, OSError if it cannot be written; the last one stays then.
         """
-        if broken := find_broken(dict(tensors(state))):
-            raise RunError(
-                f"after step {state['step']} {broken} is not finite, and was not saved. {self.last_good()}; "
-                "resume it with lower --learning-rate and --learning-rate-d, or with --precision float32."
-            )
+        self.check_finite(state)
         try:
             with whole(self.path / STATE, keep=self.path / EARLIER) as partial:
                 torch.save(state, partial)
@@ -160,6 +166,14 @@ class RunFolder:
                 f"({error})"
             ) from error
         self.saved = state["step"]
+
+    def check_finite(self, state: dict) -> None:
+        """Raises RunError if a tensor in a state, or in some parts of one and its `step`, is not finite."""
+        if broken := find_broken(dict(tensors(state))):
+            raise RunError(
+                f"after step {state['step']} {broken} is not finite, and was not saved. {self.last_good()}; "
+                "resume it with lower --learning-rate and --learning-rate-d, or with --precision float32."
+            )
 
     def load_state(self) -> dict | None:
         """The last state that is whole; None if none was saved yet. Says what is lost, and goes on from there.
@@ -175,6 +189,8 @@ class RunFolder:
                 print(f"warning: {file} is damaged ({error}).")
                 continue
             self.saved = state["step"]
+            if file.name == EARLIER:  # or the next save would put the damaged one, or nothing, in the place of this one
+                os.replace(file, self.path / STATE)
             lost = f"; {logged - self.saved} later steps are lost and done again" if logged > self.saved else ""
             print(f"Going on after step {self.saved}{lost}.")
             return state
@@ -332,19 +348,18 @@ class LossLog:
         """Since the run was started or resumed."""
         return round(self.images / (time.perf_counter() - self.started), 2)
 
-    def leave_if_asked(self, training) -> None:
-        """After a signal to any process: saves the state, unless that has just been done, and raises Stopped.
+    def leaving(self, step: int) -> bool:
+        """Whether any process was told to stop by a signal: then this step is saved, and the last one.
 
-        For all processes after each step; when it was the last one, there is nothing to leave.
+        For all processes after each step; when it was the last one anyway, there is nothing to leave.
         """
-        if training.step < self.end and parallel.anybody(self.run.asked_to_stop is not None):
-            if parallel.first():
-                self.flush()
-                if self.run.saved != training.step:
-                    self.run.save_state(training.state_dict())
-            self.close()
-            parallel.wait()  # for the state; once one process has left, the launcher would end the others
-            raise Stopped(f"Stopped by {self.run.asked_to_stop or 'a signal to another process'}.")
+        return step < self.end and parallel.anybody(self.run.asked_to_stop is not None)
+
+    def leave(self) -> None:
+        """Raises Stopped in all processes, once the first one has saved."""
+        self.close()
+        parallel.wait()  # once one process has left, the launcher would end the others
+        raise Stopped(f"Stopped by {self.run.asked_to_stop or 'a signal to another process'}.")
 
     def close(self) -> None:
         self.progress.close()
@@ -432,6 +447,17 @@ def descend(loss: Tensor, optimizer: Optimizer, span: Span, name: str) -> None:
         optimizer.step()
 
 
+def find_device(name: str) -> torch.device:
+    """The one of this process. Raises RunError if it cannot be used."""
+    try:
+        device = parallel.own_device(name)
+        torch.zeros(1, device=device)
+        return device
+    except (AssertionError, RuntimeError) as error:  # torch raises either
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise RunError(f"--device {name} cannot be used here: {reason}. Choose another one, such as cpu.") from error
+
+
 def open_device(device: str | torch.device) -> torch.device:
     """Lets a GPU choose its fastest convolutions for the one size that a run has, and multiply in TF32."""
     device = torch.device(device)
@@ -455,7 +481,7 @@ def batches(
     """Batches from `step` up to `end`, on the device; pictures as channels-last tensors.
 
     Of several processes, each gets its part of every batch. A picture that cannot be read is named, and another one
-    stands in for it.
+    stands in for it. To be closed, or the workers live as long as the traceback of an error in the loop.
     """
     order = (
         partial(ShardBatches, dataset.shards) if isinstance(dataset, Stream) else partial(EpochBatches, len(dataset))
@@ -483,7 +509,7 @@ def batches(
                 batch = [x.to(memory_format=torch.channels_last) if x.ndim == 4 else x for x in batch]
             yield batch
     finally:
-        del feed  # and its workers, which else live as long as the traceback of an error, and heed no signal
+        del feed  # and its workers, which heed no signal
 
 
 def name_troubles(troubles: list, named: set[str]) -> None:
@@ -563,6 +589,7 @@ def add_run_options(
     )
     scale.add_argument("--trace", type=Path, metavar="FILE", help="with --profile: write a trace of two steps too")
     add_options(parser.add_argument_group("recipe (overrides the preset)"), config)
+    parser.set_defaults(usual={name: parser.get_default(name) for name in PASSING})
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -584,23 +611,21 @@ def open_run(options: argparse.Namespace, task: str, preset: Config) -> Iterator
     otherwise. loop: keyword arguments of `train`. An error in the block ends the command with a message, and so does
     a signal, once the step is finished and the state saved. No other process gets into the folder meanwhile.
     """
-    loop = {
-        name: getattr(options, name)
-        for name in ("init", "stop_at", "sample_every", "save_every", "workers", "tensorboard", "compile")
-    }
+    loop = {name: getattr(options, name) for name in ("init", *PASSING)}
     run = None
     try:
-        if task in IN_PARTS:
-            loop["accumulate"] = options.accumulate
-        elif options.accumulate > 1:
+        if task not in IN_PARTS and loop.pop("accumulate") > 1:
             raise RunError(f"{task} has losses of the whole batch, and so no --accumulate. Leave it out.")
         if options.profile and (options.resume or options.out):
             raise RunError("--profile keeps nothing; leave out --out and --resume.")
+        if options.trace and not options.profile:
+            raise RunError("--trace is written by --profile; give both.")
         with ExitStack() as stack:
-            device = stack.enter_context(parallel.joined(options.device))
+            device = find_device(options.device)
+            stack.enter_context(parallel.joined(device))
             profile = None
             if options.profile:
-                profile = Profile(options.profile, device, options.trace)
+                profile = Profile(options.profile, device, options.trace if parallel.first() else None)
                 scratch = stack.enter_context(TemporaryDirectory())
                 options.out, loop["stop_at"] = Path(scratch) / "run", profile.total_steps
             run, config, init = parallel.from_first(lambda: begin(options, task, preset, stack))
@@ -644,7 +669,7 @@ def begin(
     config = choose_config(preset, None, overrides)
     check_parts(config.batch_size, options.accumulate)
     init = str(options.init) if options.init else None
-    started = {"task": task, "init": init, "config": dataclasses.asdict(config), "pictures": pictures}
+    started = {"init": init, "config": dataclasses.asdict(config), "pictures": pictures}
     out = options.out or next_folder(task)
     stack.enter_context(locked(out))
     return RunFolder.create(out, task, started), config, options.init
@@ -654,7 +679,12 @@ def count_pictures(data: Path | str, task: str) -> int:
     """To train on. Raises DataError if there are none, or the task does not take them in this form."""
     if not is_sharded(data):
         list_pictures(data / "val")
-        return len(list_pictures(data / "train"))
+        folder = data / "train"
+        if task == "segmentation":
+            folder /= "photos"
+        elif task != "vaegan" and (folder / "source").is_dir():
+            folder /= "target"
+        return len(list_pictures(folder))
     if task not in STREAMED:
         raise DataError(f"{task} is trained on a folder of files; shards are for {' and '.join(STREAMED)}.")
     return len(Shards(data, "train"))
@@ -670,16 +700,16 @@ def check_parts(batch_size: int, accumulate: int) -> None:
 
 
 def how_to_go_on(run: RunFolder | None, options: argparse.Namespace, task: str) -> str:
-    """In a sentence with a command; empty if there is no run yet, or none that is kept."""
+    """In a sentence with a command that has all that no folder remembers; empty if there is no run that is kept."""
     if run is None and options.resume:  # it could not even be opened
         run = RunFolder(options.resume)
     if run is None or options.profile:
         return ""
     command = ["python", "-m", *(["train.vae_gan"] if task == "vaegan" else ["train.pix2pix", task])]
     command += ["--data", str(options.data), "--resume", str(run.path)]
-    command += ["--stop-at", str(options.stop_at)] if options.stop_at else []
-    command += ["--accumulate", str(options.accumulate)] if options.accumulate > 1 else []
-    command += ["--compile", options.compile] if options.compile else []
+    for name, usual in options.usual.items():
+        if (value := getattr(options, name)) != usual:
+            command += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
     return f"{run.last_good()}; go on with: {shlex.join(command)}"
 
 

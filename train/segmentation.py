@@ -7,6 +7,7 @@ DIR/train and DIR/val come from `train.prepare voc`. For the papers see gan_core
 
 import argparse
 import math
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -111,6 +112,10 @@ class SegmentationRecipe:
         check_choice("schedule", self.schedule, ("constant", "one_cycle"))
         check_choice("precision", self.precision, PRECISIONS)
         check_least(self, epochs=1, batch_size=1, validate_every=1)
+        presence = self.presence_weight if self.generator.unet.context else 0
+        judged = self.adversarial_weight and self.adversarial_from <= 0
+        if not (self.mae_weight or self.class_weight or self.jaccard_weight or presence or judged):
+            raise ValueError("nothing is learnt from the first step on; give a --class-weight or a --mae-weight")
 
     @classmethod
     def from_dict(cls, options: dict) -> "SegmentationRecipe":
@@ -355,7 +360,7 @@ class Training:
     def start_from(self, loaded: checkpoint.Checkpoint) -> str:
         """Takes over the weights of a checkpoint that fit, for fine-tuning. Returns what was taken, in words."""
         taken = fit_weights({"generator": self.generator, "discriminator": self.discriminator}, loaded.weights)
-        self.ema = EMA(self.generator, self.recipe.ema)
+        self.ema.module.load_state_dict(self.generator.state_dict())
         return taken
 
     def _parts(self) -> dict:
@@ -437,38 +442,43 @@ def train(
     if profile:
         profile.time_items(dataset, recipe.batch_size)
 
-    feed = batches(dataset, recipe.batch_size, recipe.seed, training.step, end, workers, device, span)
-    for photo, labels in feed:
-        losses = training.train_step(photo, labels)
-        step = training.step
-        if not parallel.first():
-            log.leave_if_asked(training)
-            continue
-        with span("log"):
-            log.add(step, losses)
-            if step % 20 == 0 or step % save_every == 0 or step == end:
-                log.flush()
-        if step % (recipe.validate_every * steps_per_epoch) == 0 or step == end:
-            with span("validation", recipe.validate_every * steps_per_epoch):
-                figures = {name: round(value, 5) for name, value in training.validate(held_out).items()}
-                validation.log([{"step": step} | figures])
-                tqdm.write(f"step {step}, epoch {step // steps_per_epoch}: validation {figures}")
-                log.scalars("validation", figures, step)
-        if step % sample_every == 0 or step == end:
-            with span("samples", sample_every):
-                grid = sample_grid(training.ema.module, photos.to(device), truth)
-                run.save_sample(grid, step)
-                log.picture(grid, step)
-        if step % save_every == 0 or step == end:
-            with span("saving", save_every):
-                run.plot_losses()
-                if (validation.path / "log.jsonl").exists():
-                    validation.plot_losses()
-                facts = training_facts(recipe, step, len(dataset), log.images_per_second(), init)
-                networks = {"generator": training.ema.module, "discriminator": training.discriminator}
-                checkpoint.save(run.path / f"{TASK}.safetensors", TASK, networks, facts)
-                run.save_state(training.state_dict())
-        log.leave_if_asked(training)
+    order = recipe.batch_size, recipe.seed, training.step, end
+    with closing(batches(dataset, *order, workers, device, span)) as feed:
+        for photo, labels in feed:
+            losses = training.train_step(photo, labels)
+            step = training.step
+            leaving = log.leaving(step)
+            if not parallel.first():
+                if leaving:
+                    log.leave()
+                continue
+            saving = leaving or step % save_every == 0 or step == end
+            with span("log"):
+                log.add(step, losses)
+                if saving or step % 20 == 0:
+                    log.flush()
+            if step % (recipe.validate_every * steps_per_epoch) == 0 or step == end:
+                with span("validation", recipe.validate_every * steps_per_epoch):
+                    figures = {name: round(value, 5) for name, value in training.validate(held_out).items()}
+                    validation.log([{"step": step} | figures])
+                    tqdm.write(f"step {step}, epoch {step // steps_per_epoch}: validation {figures}")
+                    log.scalars("validation", figures, step)
+            if step % sample_every == 0 or step == end:
+                with span("samples", sample_every):
+                    grid = sample_grid(training.ema.module, photos.to(device), truth)
+                    run.save_sample(grid, step)
+                    log.picture(grid, step)
+            if saving:
+                with span("saving", save_every):
+                    run.plot_losses()
+                    if (validation.path / "log.jsonl").exists():
+                        validation.plot_losses()
+                    facts = training_facts(recipe, step, len(dataset), log.images_per_second(), init)
+                    networks = {"generator": training.ema.module, "discriminator": training.discriminator}
+                    checkpoint.save(run.path / f"{TASK}.safetensors", TASK, networks, facts)
+                    run.save_state(training.state_dict())
+            if leaving:
+                log.leave()
     log.close()
     return training
 

@@ -7,6 +7,7 @@ learned similarity metric (arXiv 1512.09300).
 """
 
 import argparse
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -116,7 +117,7 @@ class VAEGANConfig:
     def __post_init__(self):
         check_choice("adversarial", self.adversarial, ADVERSARIAL)
         check_choice("precision", self.precision, PRECISIONS)
-        check_least(self, epochs=1, batch_size=1)
+        check_least(self, epochs=1, batch_size=2)  # units vary over a batch, or the posterior seems collapsed
 
     @classmethod
     def from_dict(cls, options: dict) -> "VAEGANConfig":
@@ -264,7 +265,7 @@ class Training:
     def start_from(self, loaded: checkpoint.Checkpoint) -> str:
         """Takes over the weights of a checkpoint that fit, for fine-tuning. Returns what was taken, in words."""
         taken = fit_weights({"vae": self.vae, "discriminator": self.discriminator}, loaded.weights)
-        self.ema = EMA(self.vae, self.config.ema)
+        self.ema.module.load_state_dict(self.vae.state_dict())
         return taken
 
     def _parts(self) -> dict:
@@ -397,33 +398,40 @@ def train(
     if profile:
         profile.time_items(dataset, config.batch_size)
 
-    for (real,) in batches(dataset, config.batch_size, config.seed, training.step, end, workers, device, span):
-        losses = training.train_step(real)
-        step = training.step
-        if not parallel.first():
-            log.leave_if_asked(training)
-            continue
-        with span("log"):
-            log.add(step, losses)
-            if step % 20 == 0 or step % save_every == 0 or step == end:
-                for trouble in guards.check(log.flush()):
-                    print(f"\nwarning: {trouble}")
-        if step % sample_every == 0 or step == end:
-            with span("samples", sample_every):
-                grid = sample_grid(training.ema.module, held_out, device)
-                run.save_sample(grid, step)
-                log.picture(grid, step)
-        if step % save_every == 0 or step == end:
-            with span("saving", save_every):
-                run.plot_losses()
-                facts = training_facts(config, step, len(dataset), log.images_per_second(), init)
-                count = len(dataset) if step == total else FITTED
-                codes = encode_all(training.ema.module, dataset, count, device, config.precision)
-                latents = fit_latent_space(codes, config.clusters)
-                networks = {"vae": training.ema.module, "discriminator": training.discriminator, "latents": latents}
-                checkpoint.save(run.path / f"{TASK}.safetensors", TASK, networks, facts)
-                run.save_state(training.state_dict())
-        log.leave_if_asked(training)
+    order = config.batch_size, config.seed, training.step, end
+    with closing(batches(dataset, *order, workers, device, span)) as feed:
+        for (real,) in feed:
+            losses = training.train_step(real)
+            step = training.step
+            leaving = log.leaving(step)
+            if not parallel.first():
+                if leaving:
+                    log.leave()
+                continue
+            saving = leaving or step % save_every == 0 or step == end
+            with span("log"):
+                log.add(step, losses)
+                if saving or step % 20 == 0:
+                    for trouble in guards.check(log.flush()):
+                        print(f"\nwarning: {trouble}")
+            if step % sample_every == 0 or step == end:
+                with span("samples", sample_every):
+                    grid = sample_grid(training.ema.module, held_out, device)
+                    run.save_sample(grid, step)
+                    log.picture(grid, step)
+            if saving:
+                with span("saving", save_every):
+                    run.plot_losses()
+                    facts = training_facts(config, step, len(dataset), log.images_per_second(), init)
+                    run.check_finite({"step": step, "vae": training.ema.module.state_dict()})
+                    count = len(dataset) if step == total else FITTED
+                    codes = encode_all(training.ema.module, dataset, count, device, config.precision)
+                    latents = fit_latent_space(codes, config.clusters)
+                    networks = {"vae": training.ema.module, "discriminator": training.discriminator, "latents": latents}
+                    checkpoint.save(run.path / f"{TASK}.safetensors", TASK, networks, facts)
+                    run.save_state(training.state_dict())
+            if leaving:
+                log.leave()
     log.close()
     return training
 

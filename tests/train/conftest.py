@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from gan_core.files import write
 from gan_core.maxpool_unet import MaxPoolUNetConfig
 from gan_core.palette import VOC
 from gan_core.segmentation import SegmentationConfig
+from train.run import RunFolder
 
 THINGS = {8: (200, 120, 40), 12: (40, 90, 200), 15: (230, 40, 120)}  # class -> its colour in the photos
 
@@ -73,6 +75,12 @@ def class_config() -> SegmentationConfig:
 def picture_config() -> SegmentationConfig:
     """A tiny generator of the published kind."""
     return SegmentationConfig(MaxPoolUNetConfig(widths=(8, 16, 16)), size=32)
+
+
+@pytest.fixture
+def quick_curves(monkeypatch):
+    """Curves that show nothing, for tests of other things: to plot them takes longer than all steps of a tiny run."""
+    monkeypatch.setattr(RunFolder, "plot_losses", lambda run: write(run.path / "losses.png", b"curves"))
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 import io
+import itertools
 import json
 import re
 from dataclasses import asdict, replace
@@ -6,7 +7,6 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from gan_core import Pix2PixPredictor, checkpoint
 from gan_core.image import to_tensor
@@ -22,6 +22,7 @@ from train.run import RunError, RunFolder, Stopped
 from train.shards import write_shard
 
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("quick_curves")
 
 
 @pytest.fixture
@@ -100,6 +101,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_leaves_and_goes_on_as_if_it_had_n
     with pytest.raises(Stopped):
         go(data, config, broken)
     assert broken.load_state()["step"] == 1
+    assert checkpoint.load(broken.path / "sketch2face.safetensors").facts["steps"] == 1
     rest = go(data, config, RunFolder(broken.path), resume=True)
     assert same(rest.state_dict(), whole.state_dict())
     assert losses(broken.path) == losses(straight.path)
@@ -217,6 +219,15 @@ def test_pairs_on_disk_can_be_trained_on(tmp_path, config, new_run, portrait):
         assert go(tmp_path / "pairs", changed, run, stop_at=1).step == 1
 
 
+def test_pairs_of_any_sizes_are_scaled_to_that_of_the_network(tmp_path, config, new_run, portrait):
+    for split, half in itertools.product(("train", "val"), ("source", "target")):
+        (tmp_path / "pairs" / split / half).mkdir(parents=True)
+        for seed, size in enumerate([(300, 200), (256, 256), (512, 512)]):
+            portrait(seed).resize(size).save(tmp_path / "pairs" / split / half / f"{seed}.png")
+    assert config.generator.multiple == 256
+    assert go(tmp_path / "pairs", replace(config, batch_size=3), new_run("run"), stop_at=1).step == 1
+
+
 def test_a_generator_for_rgb_can_be_trained_on_drawings(data, config, new_run):
     networks = {
         "generator": replace(
@@ -248,6 +259,21 @@ def test_losses_that_explode_stop_the_run_and_the_last_good_state_is_kept(
     assert all(value.isfinite().all() for part in weights.values() for value in part.values())
     monkeypatch.setattr(Training, "train_step", step)
     assert go(data, config, run, resume=True).step == 6
+
+
+def test_workers_end_with_an_error_though_its_traceback_is_kept(data, config, new_run, monkeypatch):
+    closed = []
+
+    def feed(*_):
+        try:
+            yield torch.zeros(2, 1, 256, 256), torch.zeros(2, 2)  # no pictures
+        finally:
+            closed.append(True)
+
+    monkeypatch.setattr(pix2pix, "batches", feed)
+    with pytest.raises(RuntimeError) as error:
+        go(data, config, new_run("run"))
+    assert closed and error.value.__traceback__
 
 
 def test_fewer_pictures_than_a_batch_are_an_error_and_no_finished_run(data, config, new_run):
@@ -301,8 +327,7 @@ def test_a_run_on_buildings_leaves_a_checkpoint_a_log_and_pictures(pairs, facade
     assert predictor.predict(label_map) != predictor.predict(building(8)[0])
     assert list(losses(run.path)) == [1, 2, 3, 4, 5, 6]
     assert all(record.keys() == {"d", "gan", "l1", "features"} for record in losses(run.path).values())
-    with Image.open(run.path / "losses.png") as picture:
-        assert np.asarray(picture.convert("L")).std() > 5
+    assert (run.path / "losses.png").is_file()
     assert sorted(path.name for path in (run.path / "samples").iterdir()) == ["0000004.jpg", "0000006.jpg"]
 
 
@@ -333,7 +358,12 @@ def test_a_run_may_go_on_with_other_losses(pairs, facades, new_run):
     assert [len(record) for record in losses(run.path).values()] == [4, 4, 3, 3, 3, 3]
 
 
-def test_every_step_is_logged_however_rarely_the_run_is_saved(data, config, new_run):
+def test_every_step_is_logged_however_rarely_the_run_is_saved(data, config, new_run, monkeypatch):
+    def step(training, source, target):
+        training.step += 1
+        return {"l1": (source.mean() - target.mean()).abs()}
+
+    monkeypatch.setattr(Training, "train_step", step)
     run = new_run("run")
     go(data, replace(config, epochs=13), run, stop_at=25, save_every=22, sample_every=100)
     logged = [json.loads(line) for line in (run.path / "log.jsonl").read_text().splitlines()]

@@ -20,6 +20,7 @@ from train.data import DataError, FacePhotos
 from train.run import (
     EARLIER,
     EMA,
+    PASSING,
     STATE,
     LossLog,
     RunError,
@@ -28,6 +29,7 @@ from train.run import (
     add_run_options,
     batches,
     check_choice,
+    count_pictures,
     fit_weights,
     given_options,
     linear_decay,
@@ -114,7 +116,7 @@ def test_a_damaged_picture_is_named_once_and_does_not_stop_a_run(tmp_path, portr
     for _ in range(4):  # two epochs
         source, target = next(made)
         assert (source.shape, target.shape) == ((2, 1, 256, 256), (2, 3, 256, 256))
-    said = capfd.readouterr().out + capfd.readouterr().err
+    said = "".join(capfd.readouterr())
     assert said.count(f"warning: {tmp_path}: '2.png' is not a picture") == 1
     portrait(2, 64).save(tmp_path / "2.png")
     with pytest.raises(DataError, match=r"^.*2\.png is 64x64, not 256x256\. Run"):  # and no traceback of a worker
@@ -153,17 +155,35 @@ def test_if_the_state_is_cut_short_the_one_before_it_counts(saved, tenths, capsy
 
 
 def test_a_state_in_which_any_byte_has_changed_is_never_taken_for_whole(saved):
-    data = (saved.path / STATE).read_bytes()
+    data, before = ((saved.path / name).read_bytes() for name in (STATE, EARLIER))
     expected, fallen_back = saved.load_state(), 0
     for place in np.random.default_rng(0).integers(0, len(data), 200):
         damaged = bytearray(data)
         damaged[place] ^= 0x10
         (saved.path / STATE).write_bytes(damaged)
+        (saved.path / EARLIER).write_bytes(before)
         state = saved.load_state()
         fallen_back += state["step"] == 4
         # What lies between the parts of the file may change: it means nothing.
         assert state["step"] == 4 or torch.equal(state["generator"]["weight"], expected["generator"]["weight"])
     assert fallen_back > 100
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(b"no state")])
+def test_a_run_that_fell_back_keeps_a_whole_state_whenever_it_is_killed(saved, damage, monkeypatch):
+    """Even between the two renames of its next save."""
+    damage(saved.path / STATE)
+    state, replace_file = saved.load_state(), os.replace
+
+    def killed(file, target):
+        if file.name.endswith(".partial"):
+            raise KeyboardInterrupt
+        replace_file(file, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        saved.save_state(state | {"step": 5})
+    assert RunFolder(saved.path).load_state()["step"] == 4
 
 
 def test_a_state_that_is_missing_since_a_kill_came_between_two_renames_is_no_loss_of_the_run(saved):
@@ -471,6 +491,7 @@ def test_all_trainings_have_the_same_options_besides_those_of_their_recipe():
     expected = {"data": Path("pictures"), "preset": "best", "sample_every": 50, "save_every": 500, "workers": 2}
     expected |= dict.fromkeys(("out", "resume", "init", "stop_at")) | {"tensorboard": False}
     expected |= {"accumulate": 1, "compile": None, "profile": None, "trace": None}
+    assert set(options.pop("usual")) == set(PASSING)
     assert options.pop("device") in ("cpu", "cuda")
     assert options == expected
 
@@ -531,6 +552,21 @@ def test_a_run_from_before_its_start_was_written_down_can_be_resumed(data, tmp_p
     RunFolder.create(tmp_path / "run", "vaegan", {"task": "vaegan", "config": asdict(PRESET)})
     with open_run(parse("--data", data, "--resume", tmp_path / "run"), "vaegan", Recipe()) as (_, config, loop):
         assert (config, loop["init"]) == (PRESET, None)
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (("--device", "gpu"), "--device gpu cannot be used here: .*cpu, cuda.* Choose another one, such as cpu"),
+        (("--device", "cuda:99"), "--device cuda:99 cannot be used here: .* Choose another one, such as cpu"),
+        (("--trace", "trace.json"), "--trace is written by --profile; give both"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_anything_is_written(data, tmp_path, options, said):
+    options = parse("--data", data, "--out", tmp_path / "run", *options)
+    with pytest.raises(SystemExit, match=rf"^error: {said}\.$"), open_run(options, "facades", PRESET):
+        pass
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("error", [CheckpointError, DataError, PictureError, RunError])
@@ -610,10 +646,12 @@ def test_runs_without_a_name_are_numbered_and_none_gets_the_number_of_another(tm
 
 
 def test_what_the_disk_refuses_ends_the_command_with_the_way_on(data, tmp_path):
-    options = parse("--data", data, "--out", tmp_path / "run", "--stop-at", 5)
+    passing = ("--stop-at", 5, "--save-every", 3, "--workers", 0, "--device", "cpu:0", "--tensorboard")
+    passing = [str(word) for word in passing]
+    options = parse("--data", data, "--out", tmp_path / "run", "--epochs", 2, *passing)
     said = "^error: .*No space left.* The last good state, after step 3, is in .*; "
     with (
-        pytest.raises(SystemExit, match=said + go_on(data, tmp_path / "run", " --stop-at 5")),
+        pytest.raises(SystemExit, match=said + go_on(data, tmp_path / "run", " " + " ".join(passing))),
         open_run(options, "facades", PRESET) as (run, _, _),
     ):
         run.save_state({"step": 3})
@@ -631,7 +669,9 @@ class Counter:
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
-def test_a_signal_lets_the_step_end_and_saves_the_state(data, tmp_path, name):
+def test_a_signal_lets_the_step_end_and_saves_the_state(data, tmp_path, name, monkeypatch):
+    clock = SimpleNamespace(monotonic=lambda: 100.0, perf_counter=lambda: 0.0)
+    monkeypatch.setattr("train.run.time", clock)
     earlier, training = signal.getsignal(signal.Signals[name]), Counter()
     with (
         pytest.raises(SystemExit, match=f"^Stopped by {name}. .*after step 2, .*" + go_on(data, tmp_path / "run")),
@@ -639,13 +679,14 @@ def test_a_signal_lets_the_step_end_and_saves_the_state(data, tmp_path, name):
     ):
         log = LossLog(run, 0, 5, 1)
         for training.step in range(1, 6):
-            log.add(training.step, {"d": 1.0})
             if training.step == 2:
                 os.kill(os.getpid(), signal.Signals[name])
                 os.kill(os.getpid(), signal.Signals[name])  # some wrappers pass it on as well
-            log.leave_if_asked(training)
+            if log.leaving(training.step):
+                run.save_state(training.state_dict())
+                log.leave()
     assert signal.getsignal(signal.Signals[name]) == earlier
-    assert (run.load_state(), len(logged(run))) == ({"step": 2}, 2)
+    assert run.load_state() == {"step": 2}
 
 
 def test_a_signal_that_is_ignored_stays_ignored(data, tmp_path):
@@ -682,6 +723,14 @@ def test_a_resumed_run_says_if_its_pictures_are_others(data, tmp_path, capsys):
             pass
         said = capsys.readouterr().out
         assert said.count("warning: the run began with 1 training pictures, and now there are 2") == expected
+
+
+@pytest.mark.parametrize("task, halves", [("facades", ("source", "target")), ("segmentation", ("photos", "labels"))])
+def test_a_pair_is_one_training_picture(tmp_path, task, halves):
+    for folder in (tmp_path / split / half for split in ("train", "val") for half in halves):
+        folder.mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(folder / "0.png")
+    assert count_pictures(tmp_path, task) == 1
 
 
 def test_an_interrupted_command_says_how_to_go_on_if_there_is_a_run(data, tmp_path, monkeypatch):

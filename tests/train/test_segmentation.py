@@ -31,6 +31,7 @@ from train.segmentation import (
 )
 
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("quick_curves")
 TINY_DISCRIMINATOR = PaletteDiscriminatorConfig(widths=(4, 8, 8))
 
 
@@ -246,6 +247,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_leaves_and_goes_on_as_if_it_had_n
     with pytest.raises(Stopped):
         go(prepared, best, broken)
     assert broken.load_state()["step"] == 1
+    assert checkpoint.load(broken.path / "segmentation.safetensors").facts["steps"] == 1
     assert same(go(prepared, best, RunFolder(broken.path), resume=True).state_dict(), whole.state_dict())
     for folder in (".", "validation"):
         assert logged(broken, folder) == logged(straight, folder)
@@ -281,6 +283,21 @@ def test_validation_changes_nothing(prepared, recipe):
     first, second = (training.validate(open_dataset(prepared, "val", recipe)) for _ in range(2))
     assert first == second
     assert same(training.state_dict(), before)
+
+
+def test_fine_tuning_with_compile_does_not_average_the_compiled_generator_itself(
+    recipe, prepared, tmp_path, monkeypatch
+):
+    """A compiled method knows the network that it was compiled for; a copy of it would call that one."""
+    monkeypatch.setattr(torch, "compile", lambda function, mode: lambda *arguments: function(*arguments))
+    file = tmp_path / "segmentation.safetensors"
+    checkpoint.save(file, "segmentation", {"generator": Training(replace(recipe, seed=1), 10, CPU).generator})
+    training = Training(recipe, 10, CPU, compiled="default")
+    training.start_from(checkpoint.load(file))
+    before = copy.deepcopy(training.state_dict())
+    training.validate(open_dataset(prepared, "val", recipe))
+    assert same(training.state_dict(), before)
+    assert same(before["ema"], before["generator"])
 
 
 def test_a_run_leaves_a_checkpoint_and_pictures_to_look_at(prepared, recipe, new_run, scene):
@@ -346,6 +363,10 @@ def test_missing_data_is_named_before_a_run_folder_is_made(command, prepared, tm
     [
         (("--schedule", "linear"), "schedule is 'linear'; it must be one of constant, one_cycle"),
         (("--precision", "bf16"), "precision is 'bf16'; it must be one of auto, bfloat16, float32"),
+        (
+            ("--class-weight", "0", "--jaccard-weight", "0", "--presence-weight", "0"),
+            "nothing is learnt from the first step on; give a --class-weight or a --mae-weight",
+        ),
     ],
 )
 def test_a_value_that_is_no_choice_is_named_with_the_choices(refused, option, said):

@@ -1,6 +1,7 @@
 import io
 import itertools
 import json
+import threading
 from collections import Counter
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from PIL import Image
 from train import shards
 from train.data import DataError
 from train.pix2pix import PRESETS, open_dataset
+from train.profile import Profile
 from train.run import batches
 from train.shards import ShardBatches, Shards, ahead, is_sharded, pair_in_row, place, split_of_file, write_shard
 
@@ -100,6 +102,23 @@ def test_what_is_read_ahead_comes_in_order_and_its_errors_too():
         next(coming)
 
 
+def test_what_is_read_ahead_and_not_wanted_any_more_is_not_read():
+    begun, go_on = [], threading.Event()
+
+    def items():
+        for number in range(20):
+            begun.append(number)
+            if number:
+                go_on.wait(10)
+            yield number
+
+    coming = ahead(items(), 5)
+    assert next(coming) == 0
+    threading.Timer(0.2, go_on.set).start()  # while closing waits for what is being read
+    coming.close()
+    assert begun == [0, 1]
+
+
 @pytest.mark.parametrize(
     "path, split",
     [
@@ -139,6 +158,27 @@ def test_a_column_of_the_hub_may_have_any_name(tmp_path, photo):
         Shards(tmp_path, "train")
 
 
+def test_a_damaged_file_is_named(folder):
+    file = folder / "train" / "0009.parquet"
+    data, train = file.read_bytes(), Shards(folder, "train")
+    for damaged in (b"", data[:-20], data[:4] + bytes(len(data) - 4)):
+        file.write_bytes(damaged)
+        with pytest.raises(DataError, match=rf"{file} is damaged or cannot be read \(.*write that file anew"):
+            Shards(folder, "train")
+    with pytest.raises(DataError, match=rf"{file} is damaged"):
+        train.read(5)
+
+
+def test_whoever_measures_reads_a_row_group_once(tmp_path, portrait, monkeypatch):
+    rows = [{"name": str(i), "target": encoded(portrait(i)), "layout": "null"} for i in range(3)]
+    write_shard(tmp_path / "train" / "0.parquet", rows)
+    stream, read, groups = open_dataset(tmp_path, PRESETS["sketch2face"]["best"]), Shards.read, []
+    monkeypatch.setattr(Shards, "read", lambda shards, group: groups.append(group) or read(shards, group))
+    profile = Profile(1, CPU)
+    profile.time_items(stream, batch_size=2)
+    assert groups == [0] and profile.item_seconds > 0
+
+
 def test_streamed_faces_are_what_the_folder_would_have_been_but_for_their_order(tmp_path, portrait, unet_config):
     config = replace(PRESETS["sketch2face"]["best"], generator=unet_config)
     rows = [{"name": str(i), "target": encoded(portrait(i)), "layout": "null"} for i in range(4)]
@@ -146,8 +186,8 @@ def test_streamed_faces_are_what_the_folder_would_have_been_but_for_their_order(
     (tmp_path / "files" / "train").mkdir(parents=True)
     for i in range(4):
         portrait(i).save(tmp_path / "files" / "train" / f"{i}.png")
-    plain = open_dataset(tmp_path / "files", "train", config)
-    stream = open_dataset(tmp_path / "shards", "train", config)
+    plain = open_dataset(tmp_path / "files", config)
+    stream = open_dataset(tmp_path / "shards", config)
     assert len(stream) == len(plain) == 4
     (keys,) = itertools.islice(ShardBatches(stream.shards, 2).read(), 1)
     for key in keys:
@@ -169,7 +209,7 @@ def test_a_row_that_cannot_be_read_is_named_and_the_next_one_stands_in_for_it(fo
     picture = encoded(Image.new("RGB", (256, 256)))
     rows = [{"name": str(i), "target": b"no picture" if i == 2 else picture, "layout": "null"} for i in range(4)]
     write_shard(folder.parent / "damaged" / "train" / "0.parquet", rows)
-    stream = open_dataset(folder.parent / "damaged", "train", PRESETS["sketch2face"]["best"])
+    stream = open_dataset(folder.parent / "damaged", PRESETS["sketch2face"]["best"])
     for source, target in batches(stream, 2, 0, 0, 4, 0, CPU):
         assert (source.shape, target.shape) == ((2, 1, 256, 256), (2, 3, 256, 256))
     assert capsys.readouterr().out.count("warning: row 2: ") == 1

@@ -19,6 +19,7 @@ from train.run import RunError, RunFolder, Stopped
 from train.vae_gan import PRESETS, Guards, Training, VAEGANConfig, encode_all, free_latents, main, train
 
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("quick_curves")
 VAE_TINY = VAEConfig(latent=8, widths=(4, 4, 8, 8, 8))
 PATCH_TINY = DiscriminatorConfig(trunk="patch", widths=(4, 8, 8, 8))
 
@@ -114,7 +115,10 @@ def test_the_next_picture_stands_in_for_one_that_cannot_be_read_where_that_is_wa
     ]
     for file in (data / "train").iterdir():
         file.write_bytes(b"no picture")
-    with pytest.raises(DataError, match="none of the 8 pictures"):
+    with pytest.raises(DataError, match=r"8 pictures in a row cannot be read. The last: .*7\.png"):
+        PicturesInMemory(data / "train", 96, stand_ins=True)
+    (data / "train" / "7.png").unlink()
+    with pytest.raises(DataError, match="none of the 7 pictures"):
         PicturesInMemory(data / "train", 96, stand_ins=True)
 
 
@@ -237,6 +241,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_leaves_and_goes_on_as_if_it_had_n
     with pytest.raises(Stopped):
         train(data, config, broken)
     assert broken.load_state()["step"] == 1
+    assert checkpoint.load(broken.path / "vaegan.safetensors").facts["steps"] == 1
     assert same(train(data, config, RunFolder(broken.path), resume=True).state_dict(), whole.state_dict())
     assert losses(broken.path) == losses(straight.path)
 
@@ -264,6 +269,22 @@ def test_losses_that_explode_stop_the_run_and_the_last_good_state_is_kept(data, 
     assert run.load_state()["step"] == 2
     monkeypatch.setattr(Training, "train_step", step)
     assert train(data, config, run, resume=True).step == 6
+
+
+def test_a_weight_that_is_no_number_is_named_and_not_saved(data, config, new_run, monkeypatch):
+    step = Training.train_step
+
+    def break_a_weight(training, real):
+        result = step(training, real)
+        if training.step == 4:
+            training.ema.module.encoder.mean.weight.data[0, 0] = float("nan")
+        return result
+
+    monkeypatch.setattr(Training, "train_step", break_a_weight)
+    run = new_run("run")
+    with pytest.raises(RunError, match=r"after step 4 vae\.encoder\.mean\.weight is not finite.*after step 2"):
+        train(data, config, run, save_every=2)
+    assert checkpoint.load(run.path / "vaegan.safetensors").facts["steps"] == run.load_state()["step"] == 2
 
 
 def record(step: int, active: float = 200, lead: float = 0.7) -> dict:
@@ -333,10 +354,11 @@ def test_the_latent_space_of_a_finished_run_is_that_of_its_pictures(data, config
     assert np.allclose(mixer.deviations[:3], torch.linalg.svdvals(codes - codes.mean(dim=0))[:3] / 7**0.5, rtol=1e-2)
 
 
-def test_the_paper_preset_runs_as_published(data, new_run):
+def test_the_paper_preset_runs_as_published(portrait):
     """The real networks, one step."""
     paper = replace(PRESETS["paper"], batch_size=2, precision="float32")
-    assert train(data, paper, new_run("run"), stop_at=1).step == 1
+    losses = Training(paper, 10, CPU).train_step(batch(portrait, 2))
+    assert all(np.isfinite(float(loss)) for loss in losses.values())
 
 
 def test_a_worker_process_sees_what_the_run_itself_would_see(data, config, new_run):
@@ -448,6 +470,7 @@ def test_a_typo_in_an_option_is_refused_before_a_run_folder_is_made(command, tmp
     [
         (("--adversarial", "hinges"), "adversarial is 'hinges'; it must be one of bce, least_squares, hinge"),
         (("--precision", "bf16"), "precision is 'bf16'; it must be one of auto, bfloat16, float32"),
+        (("--batch-size", "1"), "batch_size is 1; it must be at least 2"),
     ],
 )
 def test_a_value_that_is_no_choice_is_named_with_the_choices(refused, option, said):
