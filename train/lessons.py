@@ -25,10 +25,12 @@ from gan_core.unet import UNetConfig, UNetGenerator
 from gan_core.vae_gan import VAE, DiscriminatorConfig, VAEConfig
 from train import pix2pix, vae_gan
 from train.data import DataError, PairFolder, list_pictures
+from train.lock import FolderInUse, locked
 from train.metrics import as_batch, compare, gradient_energy, pairwise_distance, sliced_wasserstein
 from train.pictures import PicturesInMemory
 from train.pix2pix import Pix2PixConfig
-from train.run import RunError, RunFolder
+from train.prepare import write_picture
+from train.run import RunError, RunFolder, at_least, count_pictures, next_folder
 from train.vae_gan import VAEGANConfig
 
 FACE_SIDE = 48
@@ -82,10 +84,9 @@ def shrink(data: Path, side: int) -> Path:
         for path in list_pictures(data / split):
             file = (small / path.relative_to(data)).with_suffix(".png")
             if not file.exists():
-                file.parent.mkdir(parents=True, exist_ok=True)
                 is_map = path.parent.name == "source"
                 filter = Image.Resampling.NEAREST if is_map else Image.Resampling.LANCZOS
-                open_picture(path).resize((side, side), filter).save(file)
+                write_picture(file, open_picture(path).resize((side, side), filter))
     return small
 
 
@@ -147,13 +148,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with train/ and val/")
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: the next number under runs/)")
     parser.add_argument("--to", type=Path, default=Path("assets/lessons"), metavar="DIR")
-    parser.add_argument("--stop-at", type=int, metavar="STEP")
+    parser.add_argument("--stop-at", type=at_least(1), metavar="STEP")
     options = parser.parse_args(arguments)
     try:
-        run = RunFolder.create(options.out, options.name, {"task": options.name})
-        make(options.name, options.data, run, options.to, options.stop_at)
-    except (CheckpointError, DataError, PictureError, RunError) as error:
+        count_pictures(options.data, "facades" if options.name in FACADE_TWINS else "vaegan")
+        out = options.out or next_folder(options.name)
+        with locked(out):
+            make(options.name, options.data, RunFolder.create(out, options.name, {}), options.to, options.stop_at)
+    except (CheckpointError, DataError, FolderInUse, OSError, PictureError, RunError) as error:
         raise SystemExit(f"error: {error}") from error
+    except KeyboardInterrupt:
+        raise SystemExit("Interrupted. It takes minutes: start it again, with another --out.") from None
 
 
 if __name__ == "__main__":

@@ -79,8 +79,3 @@ def test_every_command_of_the_page_works(reader, fake_hub, capsys):
     assert Image.open("face.png").size == (256, 256)
     assert all((Path("data") / name / "train").is_dir() for name in ("anime", "faces"))
     assert b"My own drawings." in fake_hub.repos["models/someone/lines"]["README.md"]
-
-
-def test_its_links_lead_somewhere():
-    links = re.findall(r"\]\(([^)]+)\)", PAGE)
-    assert links and all((ROOT / "docs" / link.partition("#")[0]).exists() for link in links)

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,6 +71,28 @@ def test_a_face_twin_ends_as_a_file_for_its_lesson(faces, tmp_path, monkeypatch)
     assert np.asarray(twin.model.decode(twin.codes)[0]).shape == (FACE_SIDE, FACE_SIDE, 3)
 
 
-def test_missing_data_ends_the_command_with_a_message(tmp_path):
+def test_without_a_name_a_run_gets_the_next_number_and_nobody_else_gets_in(pairs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def make(name, data, run, to, stop_at):
+        assert run.path == Path("runs/both-001")
+        main(["both", "--data", str(data), "--out", str(run.path)])
+
+    monkeypatch.setattr(lessons, "make", make)
+    with pytest.raises(SystemExit, match="error: another process is writing to runs/both-001"):
+        main(["both", "--data", str(pairs)])
+
+
+def test_what_the_disk_refuses_ends_the_command_with_a_message(pairs, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(lessons, "make", full)
+    with pytest.raises(SystemExit, match=r"^error: .*No space left on device"):
+        main(["both", "--data", str(pairs), "--out", str(tmp_path / "run")])
+
+
+def test_missing_data_ends_the_command_with_a_message_and_makes_no_folder(tmp_path):
     with pytest.raises(SystemExit, match="is not a folder"):
         main(["kl", "--data", str(tmp_path / "none"), "--out", str(tmp_path / "run"), "--to", str(tmp_path)])
+    assert not (tmp_path / "run").exists()
