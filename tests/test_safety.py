@@ -1,6 +1,5 @@
 """What the app keeps, serves and tells: nothing of one visitor to another, nothing to anybody else."""
 
-import ast
 import base64
 import io
 import subprocess
@@ -193,32 +192,6 @@ def test_the_face_of_a_visitor_is_forgotten_with_the_upload(served):
     states = [block for block in demo.blocks.values() if type(block).__name__ == "State"]
     assert states and all(state.time_to_live == app.UPLOADS_LIVE[1] for state in states)
     assert demo.state_session_capacity == app.SESSIONS
-
-
-# --- Only safetensors ------------------------------------------------------------------------------------
-
-FORBIDDEN = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "cloudpickle"}
-
-
-@pytest.mark.parametrize(
-    "path", [ROOT / "app.py", *(ROOT / "gan_core").rglob("*.py"), *(ROOT / "train").rglob("*.py")], ids=lambda p: p.stem
-)
-def test_nothing_that_could_run_code_is_ever_loaded(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            names = {alias.name.split(".")[0] for alias in node.names} | {
-                (getattr(node, "module", "") or "").split(".")[0]
-            }
-            assert not names & FORBIDDEN
-        if not isinstance(node, ast.Call):
-            continue
-        name = ast.unparse(node.func)
-        options = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
-        assert name not in ("eval", "exec", "__import__", "os.system", "os.popen", "torch.hub.load", "torch.jit.load")
-        assert options.get("allow_pickle") != "True" and options.get("shell") != "True"
-        assert options.get("trust_remote_code") != "True"
-        if name == "torch.load":  # one's own resume state
-            assert path.parent.name == "train" and options["weights_only"] == "True"
 
 
 # --- What is made says so --------------------------------------------------------------------------------
