@@ -3,9 +3,14 @@
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 
-LONGEST = 60.0  # seconds; what has not come true by then never will
+import httpx
+
+LONGEST = 120.0  # seconds; what has not come true by then never will
 PAUSE = 0.01  # seconds
+
+get, post = (partial(call, timeout=LONGEST) for call in (httpx.get, httpx.post))
 
 
 def until(condition: Callable[[], object], pause: Callable[[float], None] = time.sleep) -> None:

@@ -5,13 +5,22 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
+from tests.waiting import LONGEST, until
+
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+FILLED = [  # of each tab what is there once it is complete, in their order
+    "#sketch-board .pad-alive",
+    "#facade-board .pad-alive",
+    ".seg-loaded",
+    "#mix-board .pad-alive",
+    "#skip-levels img",
+]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -50,7 +59,7 @@ class Pen:
     def __init__(self, page: Page, board: str = "#sketch-board"):
         self.page, self.board = page, page.locator(board)
         alive = self.board.locator(".pad-alive")
-        alive.wait_for(state="attached", timeout=30_000)
+        alive.wait_for(state="attached", timeout=1000 * LONGEST)
         self.paper = self.board.locator(".pad-paper")
         alive.evaluate(
             """(board) => {
@@ -78,6 +87,16 @@ class Pen:
         if lift:
             self.page.mouse.up()
 
+    def draw_until_pictures_come(self, points: Iterable[tuple[float, float]], count: int = 2) -> None:
+        """Draws along the points until so many pictures have come while the pen is down, and leaves it there."""
+        before, points = self.pictures(), iter(points)
+        self.stroke([next(points)], lift=False)
+        while self.pictures() < before + count:
+            point = next(points, None)
+            assert point, f"no {count} pictures came before the pen was lifted"
+            self.page.mouse.move(*self.at(*point))
+            time.sleep(0.03)
+
     def face(self) -> None:
         """A plain face in the middle of the paper."""
         self.stroke(oval(0.5, 0.52, 0.25, 0.33))
@@ -87,11 +106,22 @@ class Pen:
         self.stroke([(0.5, 0.5), (0.48, 0.6), (0.52, 0.61)])
         self.stroke([(0.4, 0.7), (0.45, 0.73), (0.55, 0.73), (0.6, 0.7)])
 
+    def pictures(self) -> int:
+        """How many pictures have come."""
+        return self.page.evaluate("window.pictures")
+
     def settle(self) -> None:
-        """Waits until no new picture has come for a while."""
-        count = -1
-        while count != (count := self.page.evaluate("window.pictures")):
-            time.sleep(0.5)
+        """Waits until the picture is the answer to the newest drawing."""
+        self.board.locator(".pad-alive:not(.pad-busy)").wait_for(state="attached", timeout=1000 * LONGEST)
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Waits for what becomes true with the page's help."""
+        until(condition, lambda seconds: self.page.wait_for_timeout(1000 * seconds))
+
+    def wait_for_another(self, drawing: str | None) -> None:
+        """Waits until the board has another drawing than this one, and its picture."""
+        self.until(lambda: self.drawing_url() != drawing)
+        self.settle()
 
     def ink(self) -> int:
         """Dark pixels on the paper."""
@@ -108,8 +138,8 @@ class Pen:
     def face_url(self) -> str:
         return self.board.locator(".pad-face").get_attribute("src")
 
-    def drawing_url(self) -> str:
-        """The drawing as the page sends it."""
+    def drawing_url(self) -> str | None:
+        """The drawing as the page sends it, if there is one."""
         task = {"sketch-board": "sketch2face", "facade-board": "facades"}[self.board.get_attribute("id")]
         return self.page.evaluate(f"() => window.sessionStorage.getItem('board-{task}')")
 

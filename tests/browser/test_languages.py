@@ -6,17 +6,10 @@ import pytest
 
 from app import read_languages
 from gan_core.tasks import TASKS
-from tests.browser.chromium import oval
+from tests.browser.chromium import FILLED, oval
 
 LANGUAGES = read_languages()
 TITLES = [*(task.title for task in TASKS.values()), "Learn"]
-FILLED = [
-    "#sketch-board .pad-alive",
-    "#facade-board .pad-alive",
-    ".seg-loaded",
-    "#mix-board .pad-alive",
-    "#skip-levels img",
-]
 NAMES = r"JPEG|PNG|GIF|MP4|WebP|Ctrl|Shift|Del|Pascal VOC|API|nat"  # the same in every language
 TEXTS = """() => {
     const texts = [document.title];

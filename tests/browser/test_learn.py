@@ -3,6 +3,9 @@
 import re
 
 import pytest
+from playwright.sync_api import expect
+
+from tests.waiting import LONGEST
 
 
 @pytest.fixture
@@ -20,11 +23,8 @@ def lesson(visit):
 
 def wait_for_another(picture, before: str) -> str:
     """The address of a picture, once it is not `before` any more."""
-    for _ in range(300):
-        if (now := picture.get_attribute("src")) != before:
-            return now
-        picture.page.wait_for_timeout(100)
-    raise AssertionError("the picture has not changed")
+    expect(picture).not_to_have_attribute("src", before, timeout=1000 * LONGEST)
+    return picture.get_attribute("src")
 
 
 def test_a_cut_skip_changes_the_picture(lesson):

@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import time
 
 import av
 import numpy as np
@@ -63,32 +62,35 @@ def weight(pen, number: int):
     return pen.board.get_by_role("slider", name=f"Weight of face {number}")
 
 
-def slide(pen, slider, start: float, end: float, lift: bool = True) -> None:
-    """Drags a slider from one share of its way to another, slowly."""
-    box = slider.bounding_box()
-    xs = [box["x"] + 8 + share * (box["width"] - 16) for share in np.linspace(start, end, 20)]
+def slide(pen, slider, start: float, end: float, pictures: int = 0) -> None:
+    """Drags a slider from one share of its way to another; to and fro, until so many pictures have come meanwhile."""
+    box, count = slider.bounding_box(), pen.pictures() + pictures
+    xs = [box["x"] + 8 + share * (box["width"] - 16) for share in np.linspace(start, end, 10)]
     y = box["y"] + box["height"] / 2
     pen.page.mouse.move(xs[0], y)
     pen.page.mouse.down()
     for x in xs:
         pen.page.mouse.move(x, y)
-        time.sleep(0.03)
-    if lift:
-        pen.page.mouse.up()
+    for _ in range(100):
+        if pen.pictures() >= count:
+            break
+        for x in [*xs[::-1], *xs]:
+            pen.page.mouse.move(x, y)
+            pen.page.wait_for_timeout(30)
+    else:
+        raise AssertionError(f"no {pictures} pictures came before the slider was let go")
+    pen.page.mouse.up()
 
 
 def message(pen, text: str) -> None:
-    pen.board.locator(".pad-status", has_text=text).wait_for(timeout=10_000)
+    pen.board.locator(".pad-status", has_text=text).wait_for()
 
 
 def test_another_face_comes_while_a_slider_moves(pen, mixer):
     assert seeds(pen) == [1, 2, 3]
     before = blend(pen)
     assert difference(before, expected(mixer, state(pen))) < 1
-    pictures = pen.page.evaluate("window.pictures")
-    slide(pen, weight(pen, 1), 0.5, 1, lift=False)
-    assert pen.page.evaluate("window.pictures") - pictures >= 2, "no picture came before the slider was let go"
-    pen.page.mouse.up()
+    slide(pen, weight(pen, 1), 0.5, 1, pictures=2)
     slide(pen, weight(pen, 2), 0.5, 0)
     after = blend(pen)
     assert state(pen)["weights"] == [1, 0, 0.5]
@@ -269,6 +271,7 @@ def test_an_own_picture_finds_its_face_though_that_has_moved_meanwhile(pen, port
         choose_own(pen, tmp_path / "me.jpg", 3)
         message(pen, "Looking at your picture")
         pen.board.get_by_role("button", name="Take this face out").nth(number - 1).click()
+        pen.until(lambda: answers)
         answers.pop().continue_()
 
     choose_and_remove(1)
@@ -286,7 +289,7 @@ def test_of_two_own_pictures_for_one_place_the_later_one_counts(pen, mixer, port
     for seed in (1, 2):
         portrait(seed, 300).save(tmp_path / f"{seed}.png")
         choose_own(pen, tmp_path / f"{seed}.png", 2)
-    pen.page.wait_for_timeout(300)
+        pen.until(lambda seed=seed: len(answers) == seed)
     first, second = answers
     first.continue_()
     pen.board.locator(".mix-original").nth(1).wait_for()
@@ -388,9 +391,10 @@ def test_the_film_plays_and_can_be_saved_in_both_formats(pen):
     pen.click("film")
     pen.board.locator(".mix-film progress").wait_for()
     assert pen.board.locator("[data-action=film]").is_disabled()
+    pen.until(lambda: asked)
     asked.pop().continue_()
-    pen.board.locator("video[src]").wait_for(timeout=60_000)
-    assert pen.board.locator("[data-action=film]").is_enabled()
+    pen.board.locator("video[src]").wait_for()
+    pen.board.locator("[data-action=film][aria-disabled=false]").wait_for()
     if pen.page.evaluate("document.createElement('video').canPlayType('video/mp4; codecs=avc1.42E01E')"):
         pen.page.wait_for_function("document.querySelector('video').currentTime > 0.2")
         width, duration = pen.page.evaluate(
@@ -427,7 +431,7 @@ def test_a_lost_server_is_told_and_the_newest_mix_comes_when_it_is_back(pen, mix
     slide(pen, weight(pen, 1), 0.5, 1)
     message(pen, "No answer from the server")
     pen.page.unroute(questions)
-    pen.board.locator(".pad-status:empty").wait_for(state="attached", timeout=20_000)
+    pen.board.locator(".pad-status:empty").wait_for(state="attached")
     assert state(pen)["weights"][0] == 1
     assert difference(blend(pen), expected(mixer, state(pen))) < 1
 

@@ -6,12 +6,13 @@ from PIL import Image
 
 from gan_core.provenance import SOURCE_TYPE
 from gan_core.tasks import TASKS
+from tests.browser.chromium import FILLED
 
 
 def test_one_visitor_sees_nothing_of_another(visit):
-    one, other = visit(), visit()
+    one, other = visit(alone=True), visit(alone=True)
     empty = other.drawing_url()
-    one.face()
+    one.stroke([(0.1, 0.1), (0.9, 0.1), (0.1, 0.9), (0.9, 0.9)])
     one.settle()
     assert one.ink() > 500 and other.ink() == 0
     assert other.drawing_url() == empty
@@ -23,15 +24,15 @@ def test_one_visitor_sees_nothing_of_another(visit):
 
 
 def test_a_page_loads_nothing_from_anybody_else(visit):
-    pen = visit()
+    pen = visit(alone=True)
     asked, refused = [], []
     pen.page.on("request", lambda request: asked.append(request.url))
     pen.page.on("console", lambda message: refused.append(message.text))
     pen.page.reload()
     type(pen)(pen.page).settle()
-    for task in TASKS.values():
-        pen.page.get_by_role("tab", name=task.title).click()
-        pen.page.wait_for_timeout(300)
+    for title, filled in zip([*(task.title for task in TASKS.values()), "Learn"], FILLED):
+        pen.page.get_by_role("tab", name=title).click()
+        pen.page.locator(filled).first.wait_for(state="attached")
     own = pen.page.evaluate("location.origin")
     strangers = [url for url in asked if not url.startswith((own, "data:", "blob:", own.replace("http", "ws")))]
     assert not [url for url in strangers if "huggingface" in url or "analytics" in url], strangers

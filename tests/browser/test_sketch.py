@@ -26,8 +26,7 @@ def as_sent(picture: Image.Image) -> Image.Image:
 
 def test_a_face_comes_while_the_line_grows(visit):
     pen = visit()
-    pen.stroke(oval(0.5, 0.52, 0.25, 0.33), pause=0.03, lift=False)
-    assert pen.page.evaluate("window.pictures") >= 2, "no picture came before the pen was lifted"
+    pen.draw_until_pictures_come(oval(0.5, 0.52, 0.25, 0.33) * 50)
     pen.page.mouse.up()
     pen.face()
     pen.settle()
@@ -115,13 +114,12 @@ def test_a_photo_becomes_lines_and_the_detail_can_be_changed(visit):
     with pen.page.expect_file_chooser() as chooser:
         pen.page.click("#upload")
     chooser.value.set_files(FACE)
-    pen.page.wait_for_selector("#detail input[type=range]", timeout=15_000)
-    pen.settle()
+    pen.wait_for_another(None)
     before = pen.ink()
     assert before > 500
+    drawing = pen.drawing_url()
     pen.page.locator("#detail input[type=range]").fill("1")
-    pen.page.wait_for_timeout(1000)
-    pen.settle()
+    pen.wait_for_another(drawing)
     assert pen.ink() > before, "more detail, more ink"
     pen.click("compare")
     photo = read_data_url(pen.board.locator(".pad-compared").get_attribute("src"))
@@ -146,7 +144,7 @@ def test_an_unusable_upload_is_explained_and_the_drawing_stays(visit, tmp_path, 
         pen.page.click("#upload")
     chooser.value.set_files(file)
     message = pen.page.get_by_text("No face was found" if content == FACE else "Save it")
-    message.first.wait_for(timeout=15_000)
+    message.first.wait_for()
     assert pen.ink() == before
     pen.stroke([(0.2, 0.6), (0.8, 0.6)])
     assert pen.ink() > before
@@ -156,10 +154,10 @@ def test_surprise_examples_variants_realism_and_downloads(visit):
     pen = visit()
     pen.page.click("#surprise")
     pen.page.wait_for_function("document.querySelector('[data-action=undo]').ariaDisabled === 'false'")
-    surprise = pen.ink()
+    surprise, drawing = pen.ink(), pen.drawing_url()
     assert surprise > 0
     pen.page.locator(".pad-examples button").first.click()
-    pen.settle()
+    pen.wait_for_another(drawing)
     assert pen.ink() not in (0, surprise)
 
     pen.page.click("[data-action=variants]")
@@ -184,7 +182,7 @@ def test_surprise_examples_variants_realism_and_downloads(visit):
 
 
 def test_each_visitor_sees_the_face_of_the_own_drawing(visit):
-    first, second = visit(), visit()
+    first, second = visit(alone=True), visit(alone=True)
     first.stroke(oval(0.5, 0.5, 0.3, 0.35), lift=False)
     second.stroke(oval(0.35, 0.4, 0.1, 0.1))
     first.page.mouse.up()
@@ -200,7 +198,7 @@ def test_each_visitor_sees_the_face_of_the_own_drawing(visit):
 
 def test_the_drawing_survives_a_reload(visit):
     pen = visit()
-    pen.face()
+    pen.stroke(oval(0.5, 0.5, 0.3, 0.35))
     pen.settle()
     before = pen.ink()
     pen.page.reload()
@@ -214,9 +212,8 @@ def test_the_board_says_when_the_server_is_gone_and_recovers(visit):
     pen.stroke([(0.2, 0.5), (0.8, 0.5)])
     pen.page.wait_for_function("document.querySelector('.pad-status').textContent.includes('Trying again')")
     pen.page.unroute("**/component_server**")
-    pen.page.wait_for_function("document.querySelector('.pad-status').textContent === ''", timeout=15_000)
-    pictures = pen.page.evaluate("window.pictures")
-    assert pictures >= 1, "the drawing made while the server was away was not sent again"
+    pen.page.wait_for_function("document.querySelector('.pad-status').textContent === ''")
+    assert pen.pictures() >= 1, "the drawing made while the server was away was not sent again"
     assert pen.ink() > 0
 
 
@@ -229,6 +226,6 @@ def test_a_board_that_asks_too_often_says_so_and_goes_on_with_the_newest_drawing
         pen.page.evaluate("window.pictures = 0")
         pen.stroke([(0.2, 0.5), (0.8, 0.5)])
         pen.page.wait_for_function("document.querySelector('.pad-status').textContent.includes('Wait a few seconds')")
-        assert pen.page.evaluate("window.pictures") == 0
-    pen.page.wait_for_function("window.pictures > 0", timeout=20_000)
+        assert pen.pictures() == 0
+    pen.until(pen.pictures)
     assert pen.page.evaluate("document.querySelector('.pad-status').textContent") == ""
