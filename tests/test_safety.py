@@ -17,6 +17,7 @@ from gan_core.image import to_data_url
 from gan_core.provenance import SOURCE_TYPE
 from tests.reliability.checkpoints import small_checkpoints
 from tests.reliability.pictures import NAMES, encode, portrait
+from tests.waiting import LONGEST, get, post
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,7 +40,7 @@ def ask(served, board, function: str, data: dict) -> dict:
     url, demo, _ = served
     id = next(id for id, block in demo.blocks.items() if isinstance(block, board))
     body = {"session_hash": "tester", "component_id": id, "fn_name": function, "data": data}
-    return httpx.post(f"{url}gradio_api/component_server", json=body, timeout=60).json()
+    return post(f"{url}gradio_api/component_server", json=body).json()
 
 
 # --- Files -----------------------------------------------------------------------------------------------
@@ -70,7 +71,7 @@ def test_no_file_outside_the_uploads_is_served(served, tmp_path):
     paths += ["../" * n + "etc/passwd" for n in range(1, 12)] + ["..\\" * 5 + "etc\\passwd", "file:///etc/passwd"]
     paths += [f"{app.ASSETS}/../app.py", "//etc/passwd", "/etc//passwd", "/./etc/passwd", "~/.bashrc"]
     roots = ("gradio_api/file=", "file=", "static/", "assets/", "gradio_api/proxy=", "theme.css/", "svelte/", "")
-    with httpx.Client() as client:
+    with httpx.Client(timeout=LONGEST) as client:
         for root in roots:
             for path in paths:
                 for text in (quote(path), quote(path, safe=""), quote(quote(path, safe=""), safe="")):
@@ -95,7 +96,7 @@ def test_an_upload_keeps_no_way_out_of_its_name(served, tmp_path):
     data = encode(portrait(), "PNG")
     for name in NAMES:
         try:
-            answer = httpx.post(f"{url}gradio_api/upload", files={"files": (name, data, "image/png")})
+            answer = post(f"{url}gradio_api/upload", files={"files": (name, data, "image/png")})
         except UnicodeEncodeError:  # a name that cannot be sent
             continue
         if answer.status_code != 200:
@@ -110,8 +111,8 @@ def test_an_upload_keeps_no_way_out_of_its_name(served, tmp_path):
 def test_an_uploaded_page_is_never_shown_as_one(served):
     url, _, _ = served
     for name in ("a.html", "a.svg", "a.xhtml", "a.js", "a.pdf"):
-        (path,) = httpx.post(f"{url}gradio_api/upload", files={"files": (name, b"<script>alert(1)</script>")}).json()
-        answer = httpx.get(f"{url}gradio_api/file={path}")
+        (path,) = post(f"{url}gradio_api/upload", files={"files": (name, b"<script>alert(1)</script>")}).json()
+        answer = get(f"{url}gradio_api/file={path}")
         assert answer.headers["content-disposition"].startswith("attachment")
         assert answer.headers["x-content-type-options"] == "nosniff"
 
@@ -123,8 +124,10 @@ def test_a_message_cannot_name_a_file_that_was_not_uploaded(served, path):
     (number,) = (id for id, function in demo.fns.items() if function.name == "show")
     file = {"path": path, "meta": {"_type": "gradio.FileData"}}
     body = {"data": [file], "fn_index": number, "session_hash": f"s{path!r}"}
-    assert httpx.post(f"{url}gradio_api/queue/join", json=body).status_code < 500
-    with httpx.stream("GET", f"{url}gradio_api/queue/data", params={"session_hash": body["session_hash"]}) as stream:
+    assert post(f"{url}gradio_api/queue/join", json=body).status_code < 500
+    with httpx.stream(
+        "GET", f"{url}gradio_api/queue/data", params={"session_hash": body["session_hash"]}, timeout=LONGEST
+    ) as stream:
         done = next(line for line in stream.iter_lines() if "process_completed" in line or "unexpected" in line)
     assert "secret" not in done.replace("secret.txt", "") and "Traceback" not in done
     assert "root:" not in done
@@ -136,7 +139,7 @@ def test_a_message_cannot_name_a_file_that_was_not_uploaded(served, path):
 def test_pages_say_what_browsers_shall_refuse_and_set_no_cookie(served):
     url, _, _ = served
     for path in ("", "config", "gradio_api/info", "theme.css"):
-        answer = httpx.get(f"{url}{path}")
+        answer = get(f"{url}{path}")
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert "frame-ancestors 'self' https://huggingface.co" in answer.headers["content-security-policy"]
         assert "set-cookie" not in answer.headers
@@ -144,14 +147,14 @@ def test_pages_say_what_browsers_shall_refuse_and_set_no_cookie(served):
 
 def test_another_site_cannot_read_an_app_on_this_computer(served):
     url, _, _ = served
-    answer = httpx.get(f"{url}config", headers={"origin": "https://example.com"})
+    answer = get(f"{url}config", headers={"origin": "https://example.com"})
     assert "access-control-allow-origin" not in answer.headers
 
 
 def test_nobody_else_sees_how_the_app_is_used(served):
     url, _, _ = served
     for path in ("monitoring", "monitoring/summary", "gradio_api/runs"):
-        answer = httpx.get(f"{url}{path}")
+        answer = get(f"{url}{path}")
         assert answer.status_code >= 400 or "sessions" not in answer.text.lower()
 
 
@@ -165,7 +168,7 @@ sys.addaudithook(lambda event, args: calls.append((event, repr(args[-1] if event
 import httpx, app
 demo = app.create_demo(sys.argv[1])
 _, url, _ = app.launch(demo, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
-assert httpx.get(url).status_code == 200
+assert httpx.get(url, timeout=60).status_code == 200
 import time; time.sleep(1)
 demo.close()
 strangers = [call for call in calls if "127.0.0.1" not in call[1] and "localhost" not in call[1]]
@@ -183,7 +186,7 @@ def test_the_app_calls_nobody(tmp_path):
 
 def test_analytics_and_run_history_are_off(served):
     url, demo, _ = served
-    config = httpx.get(f"{url}config").json()
+    config = get(f"{url}config").json()
     assert not demo.analytics_enabled and config["analytics_enabled"] is False and config["run_history"] is False
 
 
@@ -220,5 +223,5 @@ def test_a_label_map_on_the_board_of_facades_gives_a_labelled_building(served):
     id = [id for id, block in demo.blocks.items() if isinstance(block, app.LiveBoard)][1]
     drawing = to_data_url(random_facade(1), "PNG")
     body = {"session_hash": "t", "component_id": id, "fn_name": "redraw", "data": {"drawing": drawing}}
-    answer = httpx.post(f"{url}gradio_api/component_server", json=body, timeout=60).json()
+    answer = post(f"{url}gradio_api/component_server", json=body).json()
     assert SOURCE_TYPE.encode() in bytes_of(answer["picture"])

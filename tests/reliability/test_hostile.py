@@ -10,8 +10,9 @@ import app
 from tests.reliability.hostile import entries, try_all
 from tests.reliability.messages import GOOD, bad_messages
 from tests.reliability.pictures import bad_pictures
+from tests.waiting import LONGEST, get, post
 
-EVERY = 300
+EVERY = 700
 TOTAL = 2_000
 
 
@@ -44,7 +45,7 @@ def test_there_are_two_thousand_bad_inputs():
 def board(all_entries, tmp_path_factory):
     """(URL of a running app, id of its board to sketch on); its networks are small."""
     demo = app.create_demo("checkpoints")  # of the working directory of `entries`
-    _, url, _ = app.launch(demo, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    _, url, _ = app.launch(demo, rate=1e6, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
     yield url, next(id for id, block in demo.blocks.items() if isinstance(block, app.LiveBoard))
     demo.close()
 
@@ -52,7 +53,7 @@ def board(all_entries, tmp_path_factory):
 def answered(board) -> bool:
     url, id = board
     body = {"session_hash": "honest", "component_id": id, "fn_name": "redraw", "data": GOOD["redraw"]}
-    return "picture" in httpx.post(f"{url}gradio_api/component_server", json=body, timeout=60).json()
+    return "picture" in post(f"{url}gradio_api/component_server", json=body).json()
 
 
 def test_messages_over_http_get_a_sentence_and_the_worker_lives(board):
@@ -60,7 +61,7 @@ def test_messages_over_http_get_a_sentence_and_the_worker_lives(board):
     for bad in islice(bad_messages("pix2pix"), 0, None, 25):
         body = {"session_hash": "s", "component_id": id, "fn_name": bad.kind, "data": bad.data}
         text = json.dumps(body)  # with NaN and Infinity, which httpx would refuse
-        answer = httpx.post(f"{url}gradio_api/component_server", content=text, timeout=60)
+        answer = post(f"{url}gradio_api/component_server", content=text)
         assert "Traceback" not in answer.text and "site-packages" not in answer.text, bad.name
         assert "Something went wrong" not in answer.text, bad.name
     assert answered(board)
@@ -87,7 +88,7 @@ def test_messages_over_http_get_a_sentence_and_the_worker_lives(board):
 def test_requests_that_are_none_show_no_traceback(board, text):
     url, _ = board
     for path in ("gradio_api/component_server", "gradio_api/queue/join", "gradio_api/upload"):
-        answer = httpx.post(f"{url}{path}", content=text, timeout=60, headers={"content-type": "application/json"})
+        answer = post(f"{url}{path}", content=text, headers={"content-type": "application/json"})
         assert answer.status_code >= 400 or "error" in answer.text
         assert "Traceback" not in answer.text and "site-packages" not in answer.text
     assert answered(board)
@@ -95,14 +96,16 @@ def test_requests_that_are_none_show_no_traceback(board, text):
 
 def test_uploads_over_http_get_a_sentence(board):
     url, _ = board
-    config = httpx.get(f"{url}config").json()
+    config = get(f"{url}config").json()
     number = next(fn["id"] for fn in config["dependencies"] if fn["api_name"] == "show")
     for bad in islice(bad_pictures(), 0, None, 120):
         files = {"files": ("a.png", bad.data, "image/png")}
-        (path,) = httpx.post(f"{url}gradio_api/upload", files=files, timeout=60).json()
+        (path,) = post(f"{url}gradio_api/upload", files=files).json()
         body = {"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}], "fn_index": number, "session_hash": "u"}
-        httpx.post(f"{url}gradio_api/queue/join", json=body)
-        with httpx.stream("GET", f"{url}gradio_api/queue/data", params={"session_hash": "u"}, timeout=60) as stream:
+        post(f"{url}gradio_api/queue/join", json=body)
+        with httpx.stream(
+            "GET", f"{url}gradio_api/queue/data", params={"session_hash": "u"}, timeout=LONGEST
+        ) as stream:
             told = [line for line in stream.iter_lines() if line.startswith("data:")]
         assert any('"success":true' in line or '"success": true' in line for line in told), (bad.name, told)
         assert not any("Traceback" in line or "Something went wrong" in line for line in told), bad.name

@@ -17,7 +17,7 @@ from gan_core.image import to_data_url
 from gan_core.lineart import random_doodle
 from tests.reliability.checkpoints import small_checkpoints
 from tests.reliability.load import POST, garbage
-from tests.waiting import LONGEST, until
+from tests.waiting import LONGEST, post, until
 
 RATE = 200
 
@@ -48,11 +48,11 @@ def message(demo) -> bytes:
 def draw(served, address: str) -> dict:
     url, demo = served
     headers = {"content-type": "application/json", "x-forwarded-for": address}
-    return httpx.post(f"{url}gradio_api/component_server", content=message(demo), headers=headers, timeout=60).json()
+    return post(f"{url}gradio_api/component_server", content=message(demo), headers=headers).json()
 
 
 def connect(url: str) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", httpx.URL(url).port), timeout=60)
+    return socket.create_connection(("127.0.0.1", httpx.URL(url).port), timeout=LONGEST)
 
 
 def read(visitor: socket.socket) -> str:
@@ -92,7 +92,7 @@ def test_who_asks_too_often_is_refused_and_the_next_address_is_served(served, mo
     now = time.monotonic()
     monkeypatch.setattr(limits, "time", SimpleNamespace(monotonic=lambda: now, thread_time=time.thread_time))
     url, _ = served
-    with httpx.Client(headers={"x-forwarded-for": "9.9.9.9"}, timeout=60) as client:
+    with httpx.Client(headers={"x-forwarded-for": "9.9.9.9"}, timeout=LONGEST) as client:
         worst = crowd(client, f"{url}gradio_api/queue/status")  # each costs a page
     assert worst.status_code == 429
     assert "Wait a few seconds" in worst.json()["error"] and worst.headers["retry-after"]
@@ -155,7 +155,7 @@ def test_five_hundred_pieces_of_garbage_leave_the_worker_alive_and_no_traceback(
     url, demo = served
     boards = [board_of(demo)[0], board_of(demo, app.MixBoard)[0]]
     dice = random.Random(7)
-    with httpx.Client(timeout=60) as client:
+    with httpx.Client(timeout=LONGEST) as client:
         for number in range(500):
             method, path, body, kind = garbage(dice, boards)
             headers = {"content-type": kind, "x-forwarded-for": f"8.8.{number % 100}.8"}
