@@ -28,6 +28,7 @@ from gan_core.lineart import PHOTO_SIDE, draw_lines
 from gan_core.palette import VOC
 from gan_core.segmenter import class_shares, lay_over
 from tests.browser.chromium import open_browser
+from tests.waiting import LONGEST, get, post
 
 ROOT = Path(__file__).parent.parent
 CHECKPOINTS = ROOT / "assets" / "checkpoints"
@@ -43,7 +44,7 @@ MARK = {"meta": {"_type": "gradio.FileData"}}
 @pytest.fixture(scope="module")
 def demo():
     demo = app.create_demo(CHECKPOINTS)
-    app.launch(demo, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", mcp_server=True)
+    app.launch(demo, rate=1e6, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", mcp_server=True)
     yield demo
     demo.close()
 
@@ -70,13 +71,13 @@ def same(file: str | Path | bytes, expected: Image.Image) -> bool:
 
 def upload(url: str, file: Path | bytes) -> dict:
     data = file if isinstance(file, bytes) else file.read_bytes()
-    return {"path": httpx.post(f"{url}gradio_api/upload", files={"files": ("a.png", data)}).json()[0], **MARK}
+    return {"path": post(f"{url}gradio_api/upload", files={"files": ("a.png", data)}).json()[0], **MARK}
 
 
 def ask(url: str, endpoint: str, request: dict) -> tuple[str, list | dict]:
     """As a program without a client: ("complete", answers) or ("error", what went wrong)."""
-    event = httpx.post(f"{url}gradio_api/call/v2{endpoint}", json=request).json()["event_id"]
-    stream = httpx.get(f"{url}gradio_api/call{endpoint}/{event}", timeout=60).text
+    event = post(f"{url}gradio_api/call/v2{endpoint}", json=request).json()["event_id"]
+    stream = get(f"{url}gradio_api/call{endpoint}/{event}").text
     kind, data = re.search(r"event: (complete|error)\ndata: (.*)", stream).groups()
     return kind, json.loads(data)
 
@@ -99,7 +100,7 @@ def call_tool(url: str, name: str, request: dict):
 
 
 def test_the_endpoints_are_these_and_what_the_page_uses_is_private(url, demo):
-    info = httpx.get(f"{url}gradio_api/info").json()
+    info = get(f"{url}gradio_api/info").json()
     assert set(info["named_endpoints"]) == ENDPOINTS
     assert not info["unnamed_endpoints"]
     assert {
@@ -185,7 +186,7 @@ def test_a_tool_shows_the_picture(url, sketcher):
     assert not answer.isError
     assert face.mimeType == "image/png" and same(base64.b64decode(face.data), sketcher.predict(open_picture(DRAWING)))
     (variant,) = re.findall(r"'url': '(http.*?)'", variants.text)
-    assert same(httpx.get(variant).content, sketcher.predict_variants(open_picture(DRAWING), 1)[0])
+    assert same(get(variant).content, sketcher.predict_variants(open_picture(DRAWING), 1)[0])
 
 
 # --- What they refuse
@@ -241,16 +242,16 @@ def test_what_nobody_uploaded_is_not_read(url, tmp_path, mark):
         assert kind == "error" and "path" not in str(data.get("data"))
         assert call_tool(url, "sketch2face", {"drawing": {"path": str(place), **mark}}).isError
         assert call_tool(url, "sketch2face", {"drawing": str(place)}).isError
-    assert httpx.get(f"{url}gradio_api/file={secret}").status_code == 403
+    assert get(f"{url}gradio_api/file={secret}").status_code == 403
 
 
 def test_no_address_leads_to_what_others_uploaded(url):
     mine = upload(url, DRAWING)["path"]
-    assert httpx.get(f"{url}gradio_api/file={mine}").status_code == 200
+    assert get(f"{url}gradio_api/file={mine}").status_code == 200
     folder = Path(mine).parent
     assert len(folder.name) == 64  # nobody guesses that
     for place in (folder, folder.parent, folder.parent / "a.png"):
-        assert httpx.get(f"{url}gradio_api/file={place}").status_code in (403, 404)
+        assert get(f"{url}gradio_api/file={place}").status_code in (403, 404)
 
 
 def test_addresses_of_this_computer_are_not_fetched(url):
@@ -273,26 +274,26 @@ def test_a_flood_of_requests_waits_and_the_boards_answer(url, demo, monkeypatch)
         at_work.append(source)
         together.append(len(at_work))
         started.set()
-        assert go_on.wait(60)
+        assert go_on.wait(LONGEST)
         return at_work.pop()
 
     def direct(_) -> httpx.Response:
         body = {"data": [drawing, 0, 0, 0.5]}
-        return httpx.post(f"{url}gradio_api/run/sketch2face", json=body, timeout=60)
+        return post(f"{url}gradio_api/run/sketch2face", json=body)
 
     monkeypatch.setattr(board.predictor, "predict", slow)
     with ThreadPoolExecutor(30) as pool:
         queued = [pool.submit(ask, url, "/sketch2face", {"drawing": drawing}) for _ in range(4)]
         pushing = {pool.submit(direct, i) for i in range(22)}
         try:
-            assert started.wait(60)
+            assert started.wait(LONGEST)
             refused, waiting = set(), pushing
             while len(refused) < 4:  # one works and sixteen wait; at least four of the others are sent away at once
-                done, waiting = wait(waiting, timeout=60, return_when=FIRST_COMPLETED)
+                done, waiting = wait(waiting, timeout=LONGEST, return_when=FIRST_COMPLETED)
                 refused |= done
             request = {"drawing": to_data_url(open_picture(DRAWING), "PNG")}
             body = {"session_hash": "a", "component_id": component, "fn_name": "redraw", "data": request}
-            assert "picture" in httpx.post(f"{url}gradio_api/component_server", json=body, timeout=60).json()
+            assert "picture" in post(f"{url}gradio_api/component_server", json=body).json()
         finally:
             go_on.set()
         assert all("Too many people" in response.result().text for response in refused)
@@ -364,7 +365,7 @@ def test_the_python_in_the_docs(block, url, place, sketcher, capsys):
 def test_the_commands_in_the_docs(block, url, place, sketcher):
     assert shutil.which("curl") and shutil.which("bash"), "Install them (Debian: apt-get install curl bash)."
     command = ["bash", "-euo", "pipefail", "-c", at(url, block)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST)
     assert done.returncode == 0, done.stderr
     if "sketch2face" in block:
         assert "event: complete" in done.stdout

@@ -10,7 +10,7 @@ from tests.browser.chromium import FILLED
 
 
 def test_one_visitor_sees_nothing_of_another(visit):
-    one, other = visit(alone=True), visit(alone=True)
+    other, one = visit(alone=True), visit(alone=True)
     empty = other.drawing_url()
     one.stroke([(0.1, 0.1), (0.9, 0.1), (0.1, 0.9), (0.9, 0.9)])
     one.settle()
