@@ -116,7 +116,8 @@ PRESETS: dict[str, dict[str, Pix2PixConfig]] = {
     "facades": {
         # Least squares for the paper's cross-entropy, and a tenth of its epochs.
         "paper": Pix2PixConfig(epochs=20, adversarial="least_squares"),
-        # As for faces; crops, because there are but 400 buildings.
+        # As for faces; crops, because there are but 400 buildings. Crops are enlarged, hence blurred: to finish sharp,
+        # go on from the result with --init, --zoom 1 and a fifth of the L1 weight (assets/checkpoints/README.md).
         "best": Pix2PixConfig(
             generator=UNetConfig(base_channels=32, norm="batch", upsampling="mixed", refine_channels=16, noise=True),
             discriminator=PatchGANConfig(base_channels=32),
