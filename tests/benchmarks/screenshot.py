@@ -100,7 +100,10 @@ def main() -> None:
         pen.settle()
         page.screenshot(path=options.folder / "mix.png")
         page.get_by_role("tab", name="Learn").click()
-        page.locator("#skip-levels img").last.wait_for()
+        page.get_by_role("tab", name="2 Patches").click()
+        page.locator("#patch-view .learn-frame").first.wait_for()
+        page.locator("#patch-view").scroll_into_view_if_needed()
+        pen.page.wait_for_timeout(1000)
         page.screenshot(path=options.folder / "learn.png")
     demo.close()
 
