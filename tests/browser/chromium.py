@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -75,27 +75,35 @@ class Pen:
         self.board.locator(f"[data-action={action}]").click()
 
     def at(self, x: float, y: float) -> tuple[float, float]:
+        return self.along([(x, y)])[0]
+
+    def along(self, points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+        """Where the points of a line are on the page."""
         box = self.paper.bounding_box()
-        return box["x"] + x * box["width"], box["y"] + y * box["height"]
+        return [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
 
     def stroke(self, points: list[tuple[float, float]], pause: float = 0.012, lift: bool = True) -> None:
-        self.page.mouse.move(*self.at(*points[0]))
+        first, *others = self.along(points)
+        self.page.mouse.move(*first)
         self.page.mouse.down()
-        for point in points[1:]:
-            self.page.mouse.move(*self.at(*point))
+        for place in others:
+            self.page.mouse.move(*place)
             time.sleep(pause)
         if lift:
             self.page.mouse.up()
 
-    def draw_until_pictures_come(self, points: Iterable[tuple[float, float]], count: int = 2) -> None:
+    def draw_until_pictures_come(self, points: list[tuple[float, float]], count: int = 2) -> None:
         """Draws along the points until so many pictures have come while the pen is down, and leaves it there."""
-        before, points = self.pictures(), iter(points)
-        self.stroke([next(points)], lift=False)
-        while self.pictures() < before + count:
-            point = next(points, None)
-            assert point, f"no {count} pictures came before the pen was lifted"
-            self.page.mouse.move(*self.at(*point))
+        before = self.pictures()
+        first, *others = self.along(points)
+        self.page.mouse.move(*first)
+        self.page.mouse.down()
+        for place in others:
+            self.page.mouse.move(*place)
             time.sleep(0.03)
+            if self.pictures() >= before + count:
+                return
+        raise AssertionError(f"no {count} pictures came before the pen was lifted")
 
     def face(self) -> None:
         """A plain face in the middle of the paper."""
