@@ -20,8 +20,15 @@ from gan_core.vae_gan import VAE, VAEConfig
 from tests.fake_hub import FakeHub
 from train.mixture import fit_latent_space
 
+# Files of few and slow tests begin first, so that the last of them does not keep one processor waiting for the other.
+SLOW = ("test_export", "test_access", "test_hostile", "test_kills", "test_docs", "test_full_disk", "test_publish")
+
 TINY_UNET = UNetConfig(in_channels=1, base_channels=4, norm="batch", upsampling="mixed", refine_channels=4)
 TINY_PATCHGAN = PatchGANConfig(source_channels=1, base_channels=4)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in SLOW)  # stable
 
 
 def enliven(network: nn.Module, seed: int = 0) -> nn.Module:
