@@ -368,7 +368,7 @@ async def measure(url: str, pid: int, options: argparse.Namespace) -> bool:
         print(f"{name}: {len(delays)} pictures, p50 {p50:.0f} ms, p95 {p95:.0f} ms, others: {dict(told)}", flush=True)
 
     await phase("quiet", options.quiet)
-    await asyncio.sleep(5)
+    await asyncio.sleep(options.rest)
     states["before"], states["during, at most"], memory = state(pid), {}, []
     watching = asyncio.create_task(watch(pid, states["during, at most"], memory))
     seconds = 60 * options.minutes
@@ -386,7 +386,7 @@ async def measure(url: str, pid: int, options: argparse.Namespace) -> bool:
     await asyncio.sleep(options.rest)
     states["after a rest"] = state(pid)
     await phase("quiet again", options.quiet)
-    await asyncio.sleep(5)
+    await asyncio.sleep(options.rest)
     states["at the end"] = state(pid)
     print("memory each minute of abuse, MB:", *(f"{one:.0f}" for one in memory))
     return show(rows, states, tallies)
@@ -422,7 +422,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--visitors", type=int, default=200)
     parser.add_argument("--drawing", type=int, default=32, help="of the visitors")
     parser.add_argument("--quiet", type=float, default=60, help="seconds that are measured before, and after")
-    parser.add_argument("--rest", type=float, default=60, help="seconds")
+    rest = "seconds before each look at the memory, which the app gives back each minute"
+    parser.add_argument("--rest", type=float, default=70, help=rest)
     parser.add_argument("--abuse", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.abuse:
