@@ -3,7 +3,7 @@
 Viola and Jones: Rapid Object Detection using a Boosted Cascade of Simple Features (CVPR 2001).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from PIL import Image
 from gan_core.image import PictureError, to_gray, to_rgb
 
 FRAME = 1.95  # side of the square crop, in widths of the detected box
+MIRRORED = {"left_eye": "right_eye", "right_eye": "left_eye", "left_brow": "right_brow", "right_brow": "left_brow"}
 SEARCH_SIZE = 512  # faces are looked for in a copy whose longer side has at most this many pixels
 
 
@@ -23,11 +24,37 @@ class NoFaceError(PictureError):
 
 @dataclass(frozen=True)
 class FaceLayout:
-    """Points of one face in pixels of its picture, left and right as seen by the viewer."""
+    """Points of one face in pixels of its picture, left and right as seen by the viewer.
+
+    outlines: float32 `(K, 2)` each, as `train/landmarks.py` names them; empty if they are not known.
+    """
 
     left_eye: tuple[float, float]
     right_eye: tuple[float, float]
     mouth: tuple[float, float]
+    outlines: dict[str, np.ndarray] = field(default_factory=dict, compare=False)
+
+    @property
+    def points(self) -> list[tuple[float, float]]:
+        return [self.left_eye, self.right_eye, self.mouth]
+
+    @classmethod
+    def of_outlines(cls, outlines: dict[str, list]) -> "FaceLayout":
+        outlines = {name: np.asarray(outline, np.float32) for name, outline in outlines.items()}
+        left, right = outlines["irises"].tolist()
+        return cls(tuple(left), tuple(right), tuple(outlines["mouth"].mean(axis=0).tolist()), outlines)
+
+    def moved(self, matrix: np.ndarray) -> "FaceLayout":
+        """Where everything is after an affine map `(2, 3)` of the picture, as cv2.warpAffine takes it."""
+        turn, shift = matrix[:, :2], matrix[:, 2]
+        left, right, mouth = (tuple((turn @ point + shift).tolist()) for point in self.points)
+        outlines = {name: (line @ turn.T + shift).astype(np.float32) for name, line in self.outlines.items()}
+        if np.linalg.det(turn) > 0:
+            return FaceLayout(left, right, mouth, outlines)
+        outlines = {MIRRORED.get(name, name): line for name, line in outlines.items()}
+        if outlines:
+            outlines["irises"] = outlines["irises"][::-1]
+        return FaceLayout(right, left, mouth, outlines)
 
 
 @cache

@@ -15,13 +15,11 @@ from PIL import Image
 
 from gan_core.faces import FaceLayout, crop_face
 from gan_core.image import fit, to_gray
+from gan_core.polylines import SIZE, Polyline, draw_polylines, resample, round_corners, trace
+from gan_core.symbols import feature_lines, head_lines, inside_features
 
 PHOTO_SIDE = 512  # of a framed face whose lines are drawn
-SIZE = 256  # side of the drawings the networks see; all lengths below are pixels at this size
-SHIFT = 3  # fractional bits of the coordinates handed to OpenCV
 SUPERSAMPLING = 2  # random pens draw at this multiple of the size, for smooth and fractional widths
-
-Polyline = np.ndarray  # float32 (K, 2), x and y in pixels
 
 
 # --- One clean style for visitors -------------------------------------------------------------------
@@ -59,28 +57,6 @@ def equalise(gray: np.ndarray) -> np.ndarray:
     return cv2.createCLAHE(clipLimit=2.0, tileGridSize=(4, 4)).apply(gray)
 
 
-# --- From pixels to polylines and back --------------------------------------------------------------
-
-
-def trace(edges: np.ndarray) -> list[Polyline]:
-    """Follows the thin lines of a binary map; each comes back as a loop around its line."""
-    contours, _ = cv2.findContours(edges, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    return [contour[:, 0, :].astype(np.float32) for contour in contours]
-
-
-def round_corners(line: Polyline, sigma: float = 1.5) -> Polyline:
-    """Smooths the staircase of the pixel grid out of a line."""
-    if len(line) < 5:
-        return line
-    return cv2.GaussianBlur(line, (1, 9), sigmaX=0.1, sigmaY=sigma, borderType=cv2.BORDER_REPLICATE)
-
-
-def draw_polylines(paper: np.ndarray, lines: list[Polyline], thickness: int, ink: int = 0) -> None:
-    """Draws on uint8 `(H, W)` paper, in place."""
-    fixed = [np.round(line * (1 << SHIFT)).astype(np.int32) for line in lines]
-    cv2.polylines(paper, fixed, False, ink, thickness, cv2.LINE_AA, SHIFT)
-
-
 # --- What hands draw: the randomised family ---------------------------------------------------------
 
 
@@ -93,7 +69,7 @@ def draw_like_a_hand(photo: np.ndarray, rng: np.random.Generator, layout: FaceLa
     """
     if photo.shape != (SIZE, SIZE, 3):
         raise ValueError(f"the photo has shape {photo.shape}; line art for training needs {(SIZE, SIZE, 3)}")
-    style = rng.choice(["observed", "mixed", "symbols", "sparse"], p=[0.5, 0.2, 0.18, 0.12])
+    style = rng.choice(["observed", "mixed", "symbols", "sparse"], p=[0.45, 0.15, 0.28, 0.12])
     if layout is None and style in ("mixed", "symbols"):
         style = "observed"
     gray = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
@@ -104,9 +80,9 @@ def draw_like_a_hand(photo: np.ndarray, rng: np.random.Generator, layout: FaceLa
             lines = drop_background(lines, rng)
     elif style == "mixed":
         lines = drop_background(coarse_lines(gray, rng), rng)
-        lines = [line for line in lines if not inside_features(line, layout)] + symbol_lines(layout, rng)
+        lines = [line for line in lines if not inside_features(line, layout)] + feature_lines(layout, rng)
     elif style == "symbols":
-        lines = symbol_lines(layout, rng) + head_lines(layout, rng)
+        lines = feature_lines(layout, rng) + head_lines(layout, rng)
     else:
         lines = sparse_lines(gray, rng)
     lines = wobble(lines, rng)
@@ -173,23 +149,6 @@ def drop_background(lines: list[Polyline], rng: np.random.Generator) -> list[Pol
     return [line for line in lines if (((line - centre) / radii) ** 2).sum(axis=1).mean() < 1]
 
 
-def inside_features(line: Polyline, layout: FaceLayout) -> bool:
-    """Whether most of a line lies where eyes, nose and mouth are."""
-    origin, across, down = face_frame(layout)
-    u, v = face_coordinates(line, origin, across, down)
-    return ((np.abs(u) < 0.85) & (v > -0.45) & (v < 1.45)).mean() > 0.5
-
-
-def resample(points: Polyline, step: float = 3.0) -> Polyline:
-    """The same line with a point about every `step` pixels, so that wobble can bend it."""
-    lengths = np.hypot(*np.diff(points, axis=0).T)
-    distance = np.concatenate([[0], np.cumsum(lengths)])
-    if distance[-1] < step:
-        return points
-    at = np.linspace(0, distance[-1], int(distance[-1] / step) + 2)
-    return np.stack([np.interp(at, distance, points[:, i]) for i in (0, 1)], axis=1).astype(np.float32)
-
-
 def wobble(lines: list[Polyline], rng: np.random.Generator) -> list[Polyline]:
     """An unsteady hand: a smooth random field of displacements, and the whole drawing slightly off."""
     slow = rng.normal(0, rng.uniform(0, 2.2), (4, 4, 2))
@@ -224,170 +183,6 @@ def pen(lines: list[Polyline], rng: np.random.Generator) -> np.ndarray:
     return cv2.resize(paper, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
 
 
-# --- Symbols of a face ------------------------------------------------------------------------------
-# Coordinates of the face: (0, 0) between the eyes, u to the right and v down the face, in units of the
-# distance between the eyes. The eyes are at (-0.5, 0) and (0.5, 0), the mouth near (0, 1.1).
-
-
-def face_frame(layout: FaceLayout) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Origin and the two axes of the face, in pixels."""
-    left, right = np.array(layout.left_eye), np.array(layout.right_eye)
-    across = right - left
-    return (left + right) / 2, across, np.array([-across[1], across[0]])
-
-
-def face_coordinates(points: np.ndarray, origin, across, down) -> tuple[np.ndarray, np.ndarray]:
-    unit = (across**2).sum()
-    relative = points - origin
-    return relative @ across / unit, relative @ down / unit
-
-
-def arc(centre, radii, start: float, stop: float) -> np.ndarray:
-    """Part of an ellipse, angles in degrees, clockwise from the right."""
-    angles = np.radians(np.linspace(start, stop, max(4, int(abs(stop - start) / 12))))
-    return np.asarray(centre) + np.stack([np.cos(angles), np.sin(angles)], axis=1) * radii
-
-
-def blob(centre, radius: float) -> np.ndarray:
-    """A filled spot, as a spiral."""
-    turns = np.linspace(0, 1, 30)
-    angles = turns * 6 * np.pi
-    return np.asarray(centre) + np.stack([np.cos(angles), np.sin(angles)], axis=1) * (radius * turns)[:, None]
-
-
-def symbol_lines(layout: FaceLayout, rng: np.random.Generator) -> list[Polyline]:
-    """Eyes, brows, nose and mouth, each in one of the ways in which people draw them, some left out."""
-    origin, across, down = face_frame(layout)
-    _, v_mouth = face_coordinates(np.array(layout.mouth), origin, across, down)
-    shapes: list[np.ndarray] = []
-    if rng.random() < 0.96:
-        shapes += _eyes(rng)
-    if rng.random() < 0.65:
-        shapes += _brows(rng)
-    if rng.random() < 0.85:
-        shapes += _nose(rng, v_mouth * rng.uniform(0.5, 0.62))
-    if rng.random() < 0.94:
-        shapes += _mouth(rng, float(v_mouth))
-    return _place(shapes, origin, across, down)
-
-
-def head_lines(layout: FaceLayout, rng: np.random.Generator) -> list[Polyline]:
-    """Outline of the head, and perhaps ears, hair, neck and shoulders."""
-    width, chin, top = rng.uniform(1.05, 1.35), rng.uniform(1.65, 2.0), rng.uniform(1.0, 1.5)
-    middle = rng.uniform(0.1, 0.4)
-    shapes: list[np.ndarray] = []
-    if rng.random() < 0.92:
-        below = arc((0, middle), (width, chin - middle), 0, 180)
-        above = arc((0, middle), (width, top + middle), 180, 360)
-        if rng.random() < 0.3:  # a pointed or a square jaw
-            below[:, 0] *= np.abs(np.sin(np.linspace(0, np.pi, len(below)))) * rng.uniform(-0.25, 0.15) + 1
-        shapes.append(below if rng.random() < 0.4 else np.concatenate([below, above]))
-    if rng.random() < 0.4:
-        for side in (-1, 1):
-            shapes.append(arc((side * width, 0.25), (0.22, 0.35), -80 if side > 0 else 100, 80 if side > 0 else 260))
-    shapes += _hair(rng, width, top, middle)
-    if rng.random() < 0.5:
-        for side in (-1, 1):
-            neck = side * width * rng.uniform(0.5, 0.75)
-            shapes.append(np.array([(neck, chin - 0.25), (neck, chin + 0.3)]))
-            if rng.random() < 0.7:
-                shapes.append(np.array([(neck, chin + 0.3), (side * 1.6, chin + 0.6), (side * 2.1, chin + 1.4)]))
-    return _place(shapes, *face_frame(layout))
-
-
-def _place(shapes, origin, across, down) -> list[Polyline]:
-    return [resample((origin + s[:, :1] * across + s[:, 1:] * down).astype(np.float32)) for s in shapes]
-
-
-def _eyes(rng: np.random.Generator) -> list[np.ndarray]:
-    kind = rng.choice(["almond", "circle", "dot", "arc", "lids"])
-    width, height = rng.uniform(0.16, 0.27), rng.uniform(0.07, 0.15)
-    shapes = []
-    for side in (-0.5, 0.5):
-        centre = (side, rng.normal(0, 0.02))
-        if kind == "almond":
-            shapes.append(arc(centre, (width, height), 0, 360))
-        elif kind == "circle":
-            shapes.append(arc(centre, (height * 1.4, height * 1.4), 0, 360))
-        elif kind == "arc":
-            shapes.append(arc(centre, (width, height), 180, 360))
-        elif kind == "lids":
-            shapes.append(arc((side, height * 0.6), (width, height * 1.6), 200, 340))
-            shapes.append(arc((side, -height * 0.6), (width, height * 1.6), 20, 160))
-        if kind == "dot" or (kind != "arc" and rng.random() < 0.75):
-            shapes.append(blob(centre, rng.uniform(0.03, 0.09)))
-    return shapes
-
-
-def _brows(rng: np.random.Generator) -> list[np.ndarray]:
-    above, bend, tilt = rng.uniform(0.24, 0.42), rng.uniform(0, 0.12), rng.uniform(-0.08, 0.08)
-    u = np.linspace(-0.27, 0.27, 7)
-    return [
-        np.stack([side * 0.5 + u, -above - bend * (1 - (u / 0.27) ** 2) + side * tilt * u * 4], axis=1)
-        for side in (-1, 1)
-    ]
-
-
-def _nose(rng: np.random.Generator, tip: float) -> list[np.ndarray]:
-    kind, width = rng.choice(["hook", "base", "dots", "triangle", "line"]), rng.uniform(0.1, 0.24)
-    side = rng.choice([-1, 1])
-    if kind == "hook":
-        return [np.array([(0.02 * side, 0.1), (side * width, tip), (-side * width * 0.4, tip + 0.03)])]
-    if kind == "base":
-        return [arc((0, tip - 0.05), (width, 0.1), 0, 180)]
-    if kind == "dots":
-        return [blob((s * width * 0.5, tip), 0.04) for s in (-1, 1)]
-    if kind == "triangle":
-        return [np.array([(0, 0.15), (width, tip), (-width, tip), (0, 0.15)])]
-    return [np.array([(0.03 * side, 0.05), (0.06 * side, tip)])]
-
-
-def _mouth(rng: np.random.Generator, v: float) -> list[np.ndarray]:
-    kind, width = rng.choice(["smile", "line", "open", "lips"]), rng.uniform(0.3, 0.55)
-    depth = rng.uniform(0.08, 0.25)
-    if kind == "smile":
-        return [arc((0, v - depth * 0.6), (width, depth), 0, 180)]
-    if kind == "line":
-        return [np.array([(-width, v), (0, v + rng.normal(0, 0.04)), (width, v)])]
-    if kind == "open":
-        shapes = [arc((0, v), (width, depth), 0, 360)]
-        if rng.random() < 0.5:
-            shapes.append(np.array([(-width, v), (width, v)]))
-        return shapes
-    u = np.linspace(-width, width, 9)
-    upper = v - depth * 0.6 * (1 - (u / width) ** 2) + 0.05 * np.exp(-((u / 0.1) ** 2))
-    lower = v + depth * (1 - (u / width) ** 2)
-    return [np.stack([u, edge], axis=1) for edge in (upper, np.full(9, v), lower)]
-
-
-def _hair(rng: np.random.Generator, width: float, top: float, middle: float) -> list[np.ndarray]:
-    kind = rng.choice(["none", "cap", "fringe", "spikes", "long", "scribble"])
-    over = rng.uniform(1.05, 1.3)
-    if kind == "none":
-        return []
-    crown = arc((0, middle), (width * over, (top + middle) * over), 180, 360)
-    if kind == "cap":
-        return [crown, arc((0, middle - 0.2), (width, (top + middle) * 0.55), 190, 350)]
-    if kind == "fringe":
-        u = np.linspace(-width, width, 13)
-        return [crown, np.stack([u, -top * 0.55 + 0.12 * rng.standard_normal(13)], axis=1)]
-    if kind == "spikes":
-        spikes = crown.copy()
-        spikes[1::2] = (spikes[1::2] - (0, middle)) * rng.uniform(1.1, 1.3) + (0, middle)
-        return [spikes]
-    if kind == "long":
-        down = rng.uniform(1.2, 2.4)
-        sides = [np.array([(s * width * over, middle), (s * width * over * 1.1, down)]) for s in (-1, 1)]
-        parting = (
-            np.array([(rng.uniform(-0.4, 0.4), -top), (-width * 0.85, 0.0)]),
-            np.array([(0, -top), (width * 0.85, 0.0)]),
-        )
-        return [crown, *sides, *parting]
-    angles = np.radians(rng.uniform(185, 355, 40))
-    radii = rng.uniform(0.75, 1.15, 40)[:, None]
-    return [np.stack([np.cos(angles) * width, np.sin(angles) * (top + middle)], axis=1) * radii + (0, middle)]
-
-
 def random_doodle(seed: int) -> Image.Image:
     """A face drawn by rule alone, another one for each seed: "L", SIZE x SIZE, in a pen of two pixels."""
     rng = np.random.default_rng(seed)
@@ -395,7 +190,7 @@ def random_doodle(seed: int) -> Image.Image:
     middle = SIZE / 2 + rng.normal(0, 4)
     layout = FaceLayout((middle - half, level), (middle + half, level), (middle, level + 2.2 * half))
     paper = np.full((SIZE, SIZE), 255, np.uint8)
-    draw_polylines(paper, wobble(symbol_lines(layout, rng) + head_lines(layout, rng), rng), thickness=2)
+    draw_polylines(paper, wobble(feature_lines(layout, rng) + head_lines(layout, rng), rng), thickness=2)
     return Image.fromarray(paper)
 
 

@@ -4,7 +4,6 @@ resumed run sees what an uninterrupted one would have seen.
 
 import json
 from collections.abc import Iterator
-from dataclasses import astuple
 from pathlib import Path
 
 import cv2
@@ -19,6 +18,7 @@ from gan_core.lineart import SIZE, draw_like_a_hand
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 LAYOUTS = "layouts.json"
+OUTLINES = "outlines.json"
 MOST_IN_A_ROW = 8  # pictures that cannot be read, before it is the folder that is at fault
 
 Key = tuple[int, int]  # epoch, index
@@ -58,7 +58,7 @@ class FacePhotos(Dataset):
     """Framed face photos; the drawing is made on the fly and is another one in each epoch.
 
     folder: SIZE x SIZE photos, as `train.prepare faces` writes them; `layouts.json` beside them, if it is
-        there, adds the symbols that people draw.
+        there, adds the symbols that people draw, and `outlines.json` (train/landmarks.py) those of this very face.
     zoom: the smallest share of the photo's side that random crops keep; 1 for none.
     Items: source `(1, SIZE, SIZE)` and target `(3, SIZE, SIZE)`, in [-1, 1].
     """
@@ -66,8 +66,10 @@ class FacePhotos(Dataset):
     def __init__(self, folder: str | Path, seed: int = 0, zoom: float = 0.72):
         self.folder, self.seed, self.zoom = Path(folder), seed, zoom
         self.files = list_pictures(self.folder)
-        layouts = self.folder / LAYOUTS
-        self.layouts = json.loads(layouts.read_text()) if layouts.is_file() else {}
+        self.layouts, self.outlines = (
+            json.loads((self.folder / name).read_text()) if (self.folder / name).is_file() else {}
+            for name in (LAYOUTS, OUTLINES)
+        )
 
     def __len__(self) -> int:
         return len(self.files)
@@ -82,7 +84,10 @@ class FacePhotos(Dataset):
         return np.asarray(picture)
 
     def layout(self, index: int) -> FaceLayout | None:
-        points = self.layouts.get(self.files[index].name)
+        name = self.files[index].name
+        if name in self.outlines:
+            return FaceLayout.of_outlines(self.outlines[name])
+        points = self.layouts.get(name)
         return FaceLayout(*map(tuple, points)) if points else None
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
@@ -130,20 +135,19 @@ def collate(items: list[tuple[tuple | None, list]]) -> tuple[list[Tensor], list]
 def augment(
     photo: np.ndarray, layout: FaceLayout | None, rng: np.random.Generator, zoom: float
 ) -> tuple[np.ndarray, FaceLayout | None]:
-    """Mirrors half of the photos and zooms into half of them; the layout moves along."""
-    points = None if layout is None else np.array(astuple(layout), dtype=np.float32)  # (3, 2)
+    """Mirrors half of the photos; zooms into half of them, with a small turn and stretch. The layout moves along."""
     if rng.random() < 0.5:
         photo = np.ascontiguousarray(photo[:, ::-1])
-        if points is not None:
-            points[:, 0] = SIZE - 1 - points[:, 0]
-            points = points[[1, 0, 2]]
+        layout = layout and layout.moved(np.array([[-1.0, 0.0, SIZE - 1], [0.0, 1.0, 0.0]]))
     if rng.random() < 0.5 and zoom < 1:
-        side = round(SIZE * rng.uniform(zoom, 1))
-        x, y = ((SIZE - side) * rng.uniform(0.25, 0.75, 2)).round().astype(int)
-        photo = cv2.resize(photo[y : y + side, x : x + side], (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
-        if points is not None:
-            points = (points - (x, y)) * (SIZE / side)
-    return photo, None if points is None else FaceLayout(*map(tuple, points.tolist()))
+        scale, stretch, angle = 1 / rng.uniform(zoom, 1), np.exp(rng.uniform(-0.08, 0.08)), rng.normal(0, 4)
+        centre = SIZE / 2 + (SIZE - SIZE / scale) * rng.uniform(-0.25, 0.25, 2)
+        matrix = cv2.getRotationMatrix2D(centre.tolist(), angle, scale)
+        matrix[:, 2] += SIZE / 2 - centre
+        matrix[0] = matrix[0] * stretch + (0, 0, (1 - stretch) * SIZE / 2)
+        photo = cv2.warpAffine(photo, matrix, (SIZE, SIZE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+        layout = layout and layout.moved(matrix)
+    return photo, layout
 
 
 class PairFolder(Dataset):

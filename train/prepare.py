@@ -37,7 +37,6 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import astuple
 from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -248,7 +247,7 @@ def prepare_face(job: tuple, out: Path, pairs: int) -> dict:
         drawing = draw_like_a_hand(np.asarray(face), rng, layout) if number else np.asarray(draw_lines(face))
         write_picture(out / "pairs" / split / "source" / f"{name}_{number}.png", Image.fromarray(drawing))
         write_picture(out / "pairs" / split / "target" / f"{name}_{number}.jpg", face, quality=95)
-    return {"split": split, "name": f"{name}.jpg", "layout": layout and astuple(layout)}
+    return {"split": split, "name": f"{name}.jpg", "layout": layout and layout.points}
 
 
 def prepare_face_shard(job: tuple[str, dict[str, tuple]], out: Path) -> dict:
@@ -264,7 +263,7 @@ def prepare_face_shard(job: tuple[str, dict[str, tuple]], out: Path) -> dict:
             continue
         data = io.BytesIO()
         face.save(data, "JPEG", quality=95, subsampling=0)
-        rows[split].append({"name": name, "target": data.getvalue(), "layout": json.dumps(layout and astuple(layout))})
+        rows[split].append({"name": name, "target": data.getvalue(), "layout": json.dumps(layout and layout.points)})
     for split in rows:
         if rows[split]:
             write_shard(out / split / f"{shard}.parquet", rows[split])

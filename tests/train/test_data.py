@@ -1,6 +1,5 @@
 import itertools
 import json
-from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from gan_core.lineart import SIZE
 from train.data import (
     LAYOUTS,
     MOST_IN_A_ROW,
+    OUTLINES,
     DataError,
     EpochBatches,
     FacePhotos,
@@ -108,7 +108,7 @@ def test_a_folder_that_is_missing_or_empty_is_named(tmp_path):
 def landmarks() -> np.ndarray:
     """A black photo with a spot of its own colour at each point of the layout."""
     photo = np.zeros((SIZE, SIZE, 3), np.uint8)
-    for channel, (x, y) in enumerate(astuple(LAYOUT)):
+    for channel, (x, y) in enumerate(LAYOUT.points):
         photo[int(y) - 2 : int(y) + 3, int(x) - 2 : int(x) + 3, channel] = 255
     return photo
 
@@ -126,7 +126,7 @@ def test_the_layout_moves_with_the_photo():
         assert photo.shape == (SIZE, SIZE, 3)
         # A mirrored face has its left eye where the right one was: the colours of the eyes change places.
         eyes = (0, 1) if spot(photo[..., 0])[0] < spot(photo[..., 1])[0] else (1, 0)
-        for point, channel in zip(astuple(layout), (*eyes, 2)):
+        for point, channel in zip(layout.points, (*eyes, 2)):
             assert np.abs(spot(photo[..., channel]) - point).max() < 1.5, seed
         assert layout.left_eye[0] < layout.right_eye[0]
         moved.add((eyes, layout.left_eye == LAYOUT.left_eye))
@@ -137,15 +137,28 @@ def test_the_layout_moves_with_the_photo():
 def test_half_of_the_photos_are_mirrored_and_half_zoomed():
     results = [augment(landmarks(), LAYOUT, np.random.default_rng(seed), zoom=0.7) for seed in range(400)]
     mirrored = np.mean([spot(photo[..., 0])[0] > spot(photo[..., 1])[0] for photo, _ in results])
-    zoomed = np.mean([layout.right_eye[0] - layout.left_eye[0] > 46.1 for _, layout in results])
+    zoomed = np.mean([abs(layout.right_eye[0] - layout.left_eye[0] - 46) > 0.01 for _, layout in results])
     assert 0.4 < mirrored < 0.6
     assert 0.4 < zoomed < 0.6
 
 
-def test_zoom_keeps_at_least_its_share():
-    for seed in range(100):
+def test_zoom_keeps_at_least_its_share_and_stretches_little():
+    across, down = [], []
+    for seed in range(300):
         _, layout = augment(landmarks(), LAYOUT, np.random.default_rng(seed), zoom=0.8)
-        assert 45.9 <= layout.right_eye[0] - layout.left_eye[0] <= 46 / 0.8 + 0.5
+        left, right, mouth = np.array(layout.points)
+        across.append(np.hypot(*(right - left)) / 46)
+        down.append(np.hypot(*(mouth - (left + right) / 2)) / 61)
+    assert 0.91 < min(across) < 1 and 1.2 < max(across) < 1.25 * 1.09
+    assert min(down) > 0.99 and 1.2 < max(down) < 1.25 * 1.03  # stretched across only; a turn mixes a little in
+
+
+def test_turns_are_small_and_go_both_ways():
+    turns = []
+    for seed in range(300):
+        left, right, _ = np.array(augment(landmarks(), LAYOUT, np.random.default_rng(seed), zoom=0.8)[1].points)
+        turns.append(np.degrees(np.arctan2(*(right - left)[::-1])))
+    assert -20 < min(turns) < -5 and 5 < max(turns) < 20
 
 
 def test_without_zoom_a_photo_is_itself_or_its_mirror_image():
@@ -167,8 +180,18 @@ def test_a_photo_without_layout_is_augmented_alike():
 def faces(tmp_path, portrait):
     for i in range(3):
         portrait(i).save(tmp_path / f"{i}.png")
-    (tmp_path / LAYOUTS).write_text(json.dumps({"1.png": astuple(LAYOUT)}))
+    (tmp_path / LAYOUTS).write_text(json.dumps({"1.png": LAYOUT.points}))
     return tmp_path
+
+
+def test_outlines_beside_the_photos_are_read_and_say_where_the_eyes_are(faces, face_outlines):
+    (faces / OUTLINES).write_text(json.dumps({"1.png": {name: line.tolist() for name, line in face_outlines.items()}}))
+    photos = FacePhotos(faces)
+    assert photos.layout(0) is None
+    layout = photos.layout(1)
+    assert layout.outlines.keys() == face_outlines.keys()
+    assert np.allclose(layout.points[:2], face_outlines["irises"])
+    assert photos[0, 1][0].shape == (1, SIZE, SIZE)
 
 
 def equal(a, b) -> bool:

@@ -2,7 +2,6 @@ import json
 import pickle
 import subprocess
 import sys
-from dataclasses import astuple
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -204,10 +203,10 @@ def test_several_processes_make_the_same_files(photos, out, tmp_path):
 def test_layouts_lie_beside_the_photos(photos, out, monkeypatch):
     monkeypatch.setattr(prepare, "find_layout", lambda face: LAYOUT)
     record = prepare_face(("train", "a", photos / "train" / "a.png"), out, 0)
-    assert record == {"split": "train", "name": "a.jpg", "layout": astuple(LAYOUT)}
+    assert record == {"split": "train", "name": "a.jpg", "layout": LAYOUT.points}
     (out / DONE).write_text(json.dumps({"job": "train/a.png"} | record) + "\n")
     prepare_in_one_process(photos, out)
-    assert json.loads((out / "train" / LAYOUTS).read_text())["a.jpg"] == [list(point) for point in astuple(LAYOUT)]
+    assert json.loads((out / "train" / LAYOUTS).read_text())["a.jpg"] == [list(point) for point in LAYOUT.points]
     assert FacePhotos(out / "train").layout(0) == LAYOUT
 
 

@@ -1,0 +1,281 @@
+"""The symbols that people draw in place of a face that they see: an almond, a hook, an arc.
+
+Where the outlines of the face are known (train/landmarks.py), they are its own: each feature traced, or as the
+symbol that fits it. Where only eyes and mouth are, they are made up around these.
+"""
+
+import cv2
+import numpy as np
+
+from gan_core.faces import FaceLayout
+from gan_core.polylines import SIZE, Polyline, arc, blob, closed, pieces, resample
+
+
+def feature_lines(layout: FaceLayout, rng: np.random.Generator) -> list[Polyline]:
+    """Eyes, brows, nose and mouth, each in one of the ways in which people draw them, some left out."""
+    return fitted_features(layout, rng) if layout.outlines else invented_features(layout, rng)
+
+
+def head_lines(layout: FaceLayout, rng: np.random.Generator) -> list[Polyline]:
+    """Outline of the head, and perhaps ears, hair, neck and shoulders."""
+    return fitted_head(layout, rng) if layout.outlines else invented_head(layout, rng)
+
+
+# --- Made up around eyes and mouth ------------------------------------------------------------------
+# Coordinates of the face: (0, 0) between the eyes, u to the right and v down the face, in units of the
+# distance between the eyes. The eyes are at (-0.5, 0) and (0.5, 0), the mouth near (0, 1.1).
+
+
+def face_frame(layout: FaceLayout) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Origin and the two axes of the face, in pixels."""
+    left, right = np.array(layout.left_eye), np.array(layout.right_eye)
+    across = right - left
+    return (left + right) / 2, across, np.array([-across[1], across[0]])
+
+
+def face_coordinates(points: np.ndarray, origin, across, down) -> tuple[np.ndarray, np.ndarray]:
+    unit = (across**2).sum()
+    relative = points - origin
+    return relative @ across / unit, relative @ down / unit
+
+
+def inside_features(line: Polyline, layout: FaceLayout) -> bool:
+    """Whether most of a line lies where eyes, nose and mouth are."""
+    origin, across, down = face_frame(layout)
+    u, v = face_coordinates(line, origin, across, down)
+    return ((np.abs(u) < 0.85) & (v > -0.45) & (v < 1.45)).mean() > 0.5
+
+
+def invented_features(layout: FaceLayout, rng: np.random.Generator) -> list[Polyline]:
+    origin, across, down = face_frame(layout)
+    _, v_mouth = face_coordinates(np.array(layout.mouth), origin, across, down)
+    shapes: list[np.ndarray] = []
+    if rng.random() < 0.96:
+        shapes += _eyes(rng)
+    if rng.random() < 0.65:
+        shapes += _brows(rng)
+    if rng.random() < 0.85:
+        shapes += _nose(rng, v_mouth * rng.uniform(0.5, 0.62))
+    if rng.random() < 0.94:
+        shapes += _mouth(rng, float(v_mouth))
+    return _place(shapes, origin, across, down)
+
+
+def invented_head(layout: FaceLayout, rng: np.random.Generator) -> list[Polyline]:
+    width, chin, top = rng.uniform(1.05, 1.35), rng.uniform(1.65, 2.0), rng.uniform(1.0, 1.5)
+    middle = rng.uniform(0.1, 0.4)
+    shapes: list[np.ndarray] = []
+    if rng.random() < 0.92:
+        below = arc((0, middle), (width, chin - middle), 0, 180)
+        above = arc((0, middle), (width, top + middle), 180, 360)
+        if rng.random() < 0.3:  # a pointed or a square jaw
+            below[:, 0] *= np.abs(np.sin(np.linspace(0, np.pi, len(below)))) * rng.uniform(-0.25, 0.15) + 1
+        shapes.append(below if rng.random() < 0.4 else np.concatenate([below, above]))
+    if rng.random() < 0.4:
+        for side in (-1, 1):
+            shapes.append(arc((side * width, 0.25), (0.22, 0.35), -80 if side > 0 else 100, 80 if side > 0 else 260))
+    shapes += _hair(rng, width, top, middle)
+    if rng.random() < 0.5:
+        for side in (-1, 1):
+            neck = side * width * rng.uniform(0.5, 0.75)
+            shapes.append(np.array([(neck, chin - 0.25), (neck, chin + 0.3)]))
+            if rng.random() < 0.7:
+                shapes.append(np.array([(neck, chin + 0.3), (side * 1.6, chin + 0.6), (side * 2.1, chin + 1.4)]))
+    return _place(shapes, *face_frame(layout))
+
+
+def _place(shapes, origin, across, down) -> list[Polyline]:
+    return [resample((origin + s[:, :1] * across + s[:, 1:] * down).astype(np.float32)) for s in shapes]
+
+
+def _eyes(rng: np.random.Generator) -> list[np.ndarray]:
+    kind = rng.choice(["almond", "circle", "dot", "arc", "lids"])
+    width, height = rng.uniform(0.16, 0.27), rng.uniform(0.07, 0.15)
+    shapes = []
+    for side in (-0.5, 0.5):
+        centre = (side, rng.normal(0, 0.02))
+        if kind == "almond":
+            shapes.append(arc(centre, (width, height), 0, 360))
+        elif kind == "circle":
+            shapes.append(arc(centre, (height * 1.4, height * 1.4), 0, 360))
+        elif kind == "arc":
+            shapes.append(arc(centre, (width, height), 180, 360))
+        elif kind == "lids":
+            shapes.append(arc((side, height * 0.6), (width, height * 1.6), 200, 340))
+            shapes.append(arc((side, -height * 0.6), (width, height * 1.6), 20, 160))
+        if kind == "dot" or (kind != "arc" and rng.random() < 0.75):
+            shapes.append(blob(centre, rng.uniform(0.03, 0.09)))
+    return shapes
+
+
+def _brows(rng: np.random.Generator) -> list[np.ndarray]:
+    above, bend, tilt = rng.uniform(0.24, 0.42), rng.uniform(0, 0.12), rng.uniform(-0.08, 0.08)
+    u = np.linspace(-0.27, 0.27, 7)
+    return [
+        np.stack([side * 0.5 + u, -above - bend * (1 - (u / 0.27) ** 2) + side * tilt * u * 4], axis=1)
+        for side in (-1, 1)
+    ]
+
+
+def _nose(rng: np.random.Generator, tip: float) -> list[np.ndarray]:
+    kind, width = rng.choice(["hook", "base", "dots", "triangle", "line"]), rng.uniform(0.1, 0.24)
+    side = rng.choice([-1, 1])
+    if kind == "hook":
+        return [np.array([(0.02 * side, 0.1), (side * width, tip), (-side * width * 0.4, tip + 0.03)])]
+    if kind == "base":
+        return [arc((0, tip - 0.05), (width, 0.1), 0, 180)]
+    if kind == "dots":
+        return [blob((s * width * 0.5, tip), 0.04) for s in (-1, 1)]
+    if kind == "triangle":
+        return [np.array([(0, 0.15), (width, tip), (-width, tip), (0, 0.15)])]
+    return [np.array([(0.03 * side, 0.05), (0.06 * side, tip)])]
+
+
+def _mouth(rng: np.random.Generator, v: float) -> list[np.ndarray]:
+    kind, width = rng.choice(["smile", "line", "open", "lips"]), rng.uniform(0.3, 0.55)
+    depth = rng.uniform(0.08, 0.25)
+    if kind == "smile":
+        return [arc((0, v - depth * 0.6), (width, depth), 0, 180)]
+    if kind == "line":
+        return [np.array([(-width, v), (0, v + rng.normal(0, 0.04)), (width, v)])]
+    if kind == "open":
+        shapes = [arc((0, v), (width, depth), 0, 360)]
+        if rng.random() < 0.5:
+            shapes.append(np.array([(-width, v), (width, v)]))
+        return shapes
+    u = np.linspace(-width, width, 9)
+    upper = v - depth * 0.6 * (1 - (u / width) ** 2) + 0.05 * np.exp(-((u / 0.1) ** 2))
+    lower = v + depth * (1 - (u / width) ** 2)
+    return [np.stack([u, edge], axis=1) for edge in (upper, np.full(9, v), lower)]
+
+
+def _hair(rng: np.random.Generator, width: float, top: float, middle: float) -> list[np.ndarray]:
+    kind = rng.choice(["none", "cap", "fringe", "spikes", "long", "scribble"])
+    over = rng.uniform(1.05, 1.3)
+    if kind == "none":
+        return []
+    crown = arc((0, middle), (width * over, (top + middle) * over), 180, 360)
+    if kind == "cap":
+        return [crown, arc((0, middle - 0.2), (width, (top + middle) * 0.55), 190, 350)]
+    if kind == "fringe":
+        u = np.linspace(-width, width, 13)
+        return [crown, np.stack([u, -top * 0.55 + 0.12 * rng.standard_normal(13)], axis=1)]
+    if kind == "spikes":
+        spikes = crown.copy()
+        spikes[1::2] = (spikes[1::2] - (0, middle)) * rng.uniform(1.1, 1.3) + (0, middle)
+        return [spikes]
+    if kind == "long":
+        down = rng.uniform(1.2, 2.4)
+        sides = [np.array([(s * width * over, middle), (s * width * over * 1.1, down)]) for s in (-1, 1)]
+        parting = (
+            np.array([(rng.uniform(-0.4, 0.4), -top), (-width * 0.85, 0.0)]),
+            np.array([(0, -top), (width * 0.85, 0.0)]),
+        )
+        return [crown, *sides, *parting]
+    angles = np.radians(rng.uniform(185, 355, 40))
+    radii = rng.uniform(0.75, 1.15, 40)[:, None]
+    return [np.stack([np.cos(angles) * width, np.sin(angles) * (top + middle)], axis=1) * radii + (0, middle)]
+
+
+# --- Fitted to the outlines of the face --------------------------------------------------------------
+
+
+def fitted_features(layout: FaceLayout, rng: np.random.Generator) -> list[Polyline]:
+    outlines = layout.outlines
+    unit = float(np.hypot(*(np.array(layout.right_eye) - layout.left_eye)))
+    shapes: list[Polyline] = []
+    if rng.random() < 0.97:
+        kind = rng.choice(["traced", "ellipse", "circle", "dot", "lids"], p=[0.3, 0.25, 0.15, 0.15, 0.15])
+        swell, pupil = rng.uniform(0.9, 1.5), rng.random() < 0.8
+        for side, iris in zip(("left_eye", "right_eye"), outlines["irises"]):
+            shapes += _fitted_eye(outlines[side], iris, kind, swell, pupil, unit, rng)
+    if rng.random() < 0.75:
+        kind = rng.choice(["stroke", "traced", "straight"], p=[0.6, 0.2, 0.2])
+        for side in ("left_brow", "right_brow"):
+            upper, lower = outlines[side][:5], outlines[side][9:4:-1]
+            middle = (upper + lower) / 2
+            shapes.append({"stroke": middle, "traced": closed(outlines[side]), "straight": middle[[0, -1]]}[kind])
+    if rng.random() < 0.88:
+        shapes += _fitted_nose(outlines, unit, rng)
+    if rng.random() < 0.95:
+        shapes += _fitted_mouth(outlines, unit, rng)
+    # A hand puts each a little beside its place.
+    return [resample((shape + rng.normal(0, 0.02 * unit, 2)).astype(np.float32)) for shape in shapes]
+
+
+def _fitted_eye(
+    eye: Polyline, iris: np.ndarray, kind: str, swell: float, pupil: bool, unit: float, rng: np.random.Generator
+) -> list[Polyline]:
+    centre, (width, height) = eye.mean(axis=0), np.ptp(eye, axis=0) / 2
+    height = max(height, 0.05 * unit)
+    spot = blob(iris, unit * rng.uniform(0.03, 0.08))
+    if kind == "dot":
+        return [spot]
+    if kind == "circle":
+        shape = arc(centre, np.full(2, width * 0.75 * swell), 0, 360)
+    elif kind == "ellipse":
+        shape = arc(centre, np.array([width, height * 1.2]) * swell, 0, 360)
+    elif kind == "lids":
+        shape = arc(centre, np.array([width, height]) * swell, 180, 360)
+    else:
+        shape = closed((eye - centre) * swell + centre)
+    return [shape, spot] if pupil else [shape]
+
+
+def _fitted_nose(outlines: dict[str, Polyline], unit: float, rng: np.random.Generator) -> list[Polyline]:
+    bridge, base = outlines["bridge"], outlines["nostrils"]
+    kind, side = rng.choice(["hook", "base", "dots", "triangle", "line", "traced"]), rng.choice([0, -1])
+    if kind == "hook":
+        return [np.stack([bridge[int(rng.integers(0, 3))], base[side] + (0, 0.05 * unit), base[3]])]
+    if kind == "base":
+        return [base]
+    if kind == "dots":
+        return [blob(base[i], 0.04 * unit) for i in (1, -2)]
+    if kind == "triangle":
+        return [np.stack([bridge[1], base[0], base[-1], bridge[1]])]
+    return [bridge] if kind == "line" else [bridge, base]
+
+
+def _fitted_mouth(outlines: dict[str, Polyline], unit: float, rng: np.random.Generator) -> list[Polyline]:
+    lips, mouth = outlines["lips"], outlines["mouth"]
+    under, over = mouth[:11], np.concatenate([mouth[10:], mouth[:1]])[::-1]  # corner to corner, both from the left
+    is_open = np.ptp(mouth[:, 1]) > 0.22 * unit or (under - over)[5, 1] > 0.08 * unit
+    kind = rng.choice(["lips", "line", "open", "teeth"], p=[0.2, 0.4, 0.25, 0.15])
+    if kind == "line":
+        # Of an open smile people draw the lower edge, or the line between the lips.
+        between = under if is_open and rng.random() < 0.5 else (under + over) / 2
+        return [between]
+    if kind == "lips":
+        return [closed(lips), (under + over) / 2]
+    shape = closed(mouth if is_open else lips)
+    return [shape, np.stack([shape[0], shape[10]])] if kind == "teeth" else [shape]
+
+
+def fitted_head(layout: FaceLayout, rng: np.random.Generator) -> list[Polyline]:
+    oval, person = layout.outlines["oval"], layout.outlines.get("person")
+    centre, (width, height) = oval.mean(axis=0), np.ptp(oval, axis=0) / 2
+    middle, chin, top = (oval[:, 0].min() + oval[:, 0].max()) / 2, oval[:, 1].max(), oval[:, 1].min()
+    shapes: list[Polyline] = []
+    crown = top - 0.3 * height
+    if person is not None:
+        over = person[np.abs(person[:, 0] - middle) < 0.6 * width]
+        crown = over[:, 1].min() if len(over) else crown
+    kind = rng.choice(["jaw", "face", "head", "none"], p=[0.35, 0.2, 0.37, 0.08])
+    if kind == "jaw":
+        reach = int(rng.integers(8, 13))  # oval[18] is the chin
+        shapes.append(oval[18 - reach : 19 + reach])
+    elif kind == "face":
+        shapes.append(closed(oval))
+    elif kind == "head":
+        broad = width * rng.uniform(1.0, 1.15)
+        shapes.append(arc((middle, (crown + chin) / 2), (broad, (chin - crown) / 2), 0, 360))
+    if person is not None and rng.random() < (0.8 if kind in ("jaw", "none") else 0.5):
+        outline = closed(person)
+        inside = ((outline > 2) & (outline < SIZE - 3)).all(axis=1)
+        level = SIZE if rng.random() < 0.5 else centre[1] + height * rng.uniform(0.2, 1.2)
+        keep = inside & (outline[:, 1] < level)
+        shapes += [piece for piece in pieces(outline, keep) if len(piece) > 2]
+    if rng.random() < 0.3:  # the hair begins where the forehead ends
+        shapes.append(oval[[*range(36 - int(rng.integers(4, 9)), 36), *range(int(rng.integers(4, 9)))]])
+    tolerance = float(rng.uniform(0.5, 4))
+    return [resample(cv2.approxPolyDP(s[:, None].astype(np.float32), tolerance, False)[:, 0]) for s in shapes]

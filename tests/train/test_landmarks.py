@@ -1,0 +1,98 @@
+"""train/landmarks.py runs in an environment of its own; here a stand-in for MediaPipe gives known points."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gan_core.faces import FaceLayout
+from train import landmarks
+from train.data import OUTLINES, FacePhotos
+
+
+class Model:
+    """Answers every picture alike, or with nothing if it is black."""
+
+    def __init__(self, **options):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def process(self, picture):
+        mask = np.zeros(picture.shape[:2], np.float32)
+        mask[64:, 64:192] = 1
+        points = [SimpleNamespace(x=i / 478, y=0.25) for i in range(478)]
+        faces = [SimpleNamespace(landmark=points)] if picture.any() else None
+        return SimpleNamespace(multi_face_landmarks=faces, segmentation_mask=mask)
+
+
+MEDIAPIPE = SimpleNamespace(
+    solutions=SimpleNamespace(
+        face_mesh=SimpleNamespace(FaceMesh=Model), selfie_segmentation=SimpleNamespace(SelfieSegmentation=Model)
+    )
+)
+
+
+@pytest.fixture
+def data(tmp_path, portrait):
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        portrait(0).save(tmp_path / split / "a.png")
+    Image.new("RGB", (256, 256)).save(tmp_path / "train" / "black.png")
+    (tmp_path / "train" / "broken.jpg").write_text("no picture")
+    return tmp_path
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setitem(sys.modules, "mediapipe", MEDIAPIPE)
+    monkeypatch.setattr(sys, "argv", ["landmarks.py", *map(str, arguments)])
+    landmarks.main()
+
+
+def test_outlines_are_written_in_pixels_and_training_reads_them(data, monkeypatch, capsys):
+    run(monkeypatch, data)
+    assert f"1 faces in {data / 'train'}" in capsys.readouterr().out
+    found = json.loads((data / "train" / OUTLINES).read_text())
+    assert found.keys() == {"a.png"}
+    outlines = found["a.png"]
+    assert outlines["irises"] == [[round(i / 478 * 256, 1), 64.0] for i in (468, 473)]
+    assert outlines.keys() == {*landmarks.OUTLINES, "person"}
+    x, y = np.array(outlines["person"]).T
+    assert (abs(x.min() - 64) <= 1, abs(x.max() - 191) <= 1, abs(y.min() - 64) <= 1, y.max()) == (True, True, True, 255)
+    (data / "train" / "broken.jpg").unlink()
+    assert isinstance(FacePhotos(data / "train").layout(0), FaceLayout)
+
+
+def test_each_feature_has_its_points(face_outlines):
+    for name, indices in landmarks.OUTLINES.items():
+        assert len(set(indices)) == len(indices) == len(face_outlines[name]), name
+
+
+def test_a_folder_that_was_not_prepared_is_named(tmp_path, monkeypatch):
+    with pytest.raises(SystemExit, match=r"neither train/ nor val/.*train.prepare faces"):
+        run(monkeypatch, tmp_path)
+
+
+def test_without_mediapipe_the_remedy_is_said_and_nothing_is_written(data):
+    script = Path(landmarks.__file__)
+    done = subprocess.run([sys.executable, script, data], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "mediapipe" in done.stderr and "pip install mediapipe==" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (data / "train" / OUTLINES).exists()
+
+
+def test_a_mediapipe_without_its_models_is_named(data, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mediapipe", SimpleNamespace())
+    monkeypatch.setattr(sys, "argv", ["landmarks.py", str(data)])
+    with pytest.raises(SystemExit, match="comes without its models"):
+        landmarks.main()

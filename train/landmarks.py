@@ -1,0 +1,90 @@
+"""Outlines of faces, so that training can draw them the way people do: an almond, a hook, an arc, in the right place.
+
+    python -m venv outlines && outlines/bin/pip install mediapipe==0.10.21
+    outlines/bin/python train/landmarks.py DATA
+
+writes an `outlines.json` into DATA/train and DATA/val, as `python -m train.prepare faces` made them; training finds
+it there. It is a script that stands alone, because MediaPipe wants an older NumPy and another OpenCV than the rest of
+this project.
+
+Kartynnik et al.: Real-time Facial Surface Geometry from Monocular Video on Mobile GPUs (2019); Grishchenko et al.:
+Attention Mesh (2020). The models come with the package; both are under the Apache License 2.0.
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+# Points of MediaPipe's face mesh. Left and right as the viewer sees them, which is the other way round for the person.
+OUTLINES = {
+    "left_eye": [33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246],
+    "right_eye": [263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466],
+    "left_brow": [70, 63, 105, 66, 107, 55, 65, 52, 53, 46],
+    "right_brow": [300, 293, 334, 296, 336, 285, 295, 282, 283, 276],
+    "irises": [468, 473],
+    "bridge": [168, 6, 197, 195, 5, 4],
+    "nostrils": [64, 98, 97, 2, 326, 327, 294],
+    "lips": [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185],
+    "mouth": [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191],
+    "oval": [
+        *[10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377],
+        *[152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109],
+    ],
+}
+PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+
+
+def find_outlines(folder: Path, mediapipe, cv2) -> dict[str, dict]:
+    """The outlines of each picture in which a face is found, in pixels; `person` goes around the whole figure."""
+    found = {}
+    with (
+        mediapipe.solutions.face_mesh.FaceMesh(static_image_mode=True, refine_landmarks=True) as mesh,
+        mediapipe.solutions.selfie_segmentation.SelfieSegmentation() as cutter,
+    ):
+        for file in sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES):
+            picture = cv2.imread(str(file))
+            if picture is None:
+                continue
+            picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+            height, width = picture.shape[:2]
+            faces = mesh.process(picture).multi_face_landmarks
+            if not faces:
+                continue
+            points = [(round(p.x * width, 1), round(p.y * height, 1)) for p in faces[0].landmark]
+            outlines = {name: [points[i] for i in indices] for name, indices in OUTLINES.items()}
+            person = (cutter.process(picture).segmentation_mask * 255).astype("uint8")
+            _, person = cv2.threshold(cv2.GaussianBlur(person, (0, 0), 2), 127, 255, cv2.THRESH_BINARY)
+            edges, _ = cv2.findContours(person, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+            if edges:
+                outlines["person"] = cv2.approxPolyDP(max(edges, key=cv2.contourArea), 1.0, True)[:, 0].tolist()
+            found[file.name] = outlines
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Writes outlines.json beside prepared face photos.")
+    parser.add_argument("data", type=Path, help="the folder with train/ and val/ that `train.prepare faces` wrote")
+    data = parser.parse_args().data
+    folders = [data / split for split in ("train", "val") if (data / split).is_dir()]
+    if not folders:
+        raise SystemExit(
+            f"{data} has neither train/ nor val/. Run `python -m train.prepare faces PHOTOS {data}` first."
+        )
+    try:
+        import cv2
+        import mediapipe
+    except ImportError as error:
+        raise SystemExit(f"{error}. In an environment of its own: pip install mediapipe==0.10.21") from error
+    if not hasattr(mediapipe, "solutions"):
+        raise SystemExit("This MediaPipe comes without its models. Install the one that has them: mediapipe==0.10.21")
+    for folder in folders:
+        found = find_outlines(folder, mediapipe, cv2)
+        unfinished = folder / "outlines.json.part"
+        unfinished.write_text(json.dumps(found))
+        os.replace(unfinished, folder / "outlines.json")
+        print(f"{len(found)} faces in {folder}")
+
+
+if __name__ == "__main__":
+    main()
