@@ -62,19 +62,19 @@ class Segments {
     const outline = Object.assign(this.find("outline"), size).getContext("2d");
     const [flat, lines] = [fill, outline].map((context) => context.createImageData(this.width, this.height));
     const [flatWords, lineWords] = [flat, lines].map((image) => new Uint32Array(image.data.buffer));
-    const words = new Map(this.value.classes.map((one) => [one.number, word(one.color)]));
+    const words = new Uint32Array(256); // of each class its colour; nothing, if it is hidden
+    for (const { number, color } of this.value.classes) if (!this.hidden.has(number)) words[number] = word(color);
     const [labels, width, white] = [this.labels, this.width, word([255, 255, 255])];
     const thick = Math.max(1, Math.round(width / 600));
     for (let y = 0, i = 0; y < this.height; y++) {
       for (let x = 0; x < width; x++, i++) {
         const label = labels[i];
-        if (!this.hidden.has(label)) flatWords[i] = words.get(label);
+        flatWords[i] = words[label];
         const beside = x + thick < width ? labels[i + thick] : label;
         const below = y + thick < this.height ? labels[i + thick * width] : label;
-        for (const other of [beside, below]) {
-          // A line belongs to the classes on both sides of it: it stays while one of them is shown.
-          if (other !== label && !(this.hidden.has(label) && this.hidden.has(other))) lineWords[i] = white;
-        }
+        // A line belongs to the classes on both sides of it: it stays while one of them is shown.
+        if (beside !== label && (words[label] || words[beside])) lineWords[i] = white;
+        if (below !== label && (words[label] || words[below])) lineWords[i] = white;
       }
     }
     fill.putImageData(flat, 0, 0);
@@ -159,7 +159,7 @@ class Segments {
   act(action) {
     if (action === "outline" || action === "painted") return this.toggle(action);
     if (!this.labels) return say("Choose a photo first.");
-    if (action === "save-mask") save(this.value.map, `${this.value.name}_classes.png`);
+    if (action === "save-mask") save(this.value.mask, `${this.value.name}_classes.png`);
     else save(this.overlay(), `${this.value.name}_overlay.png`);
   }
 
@@ -213,15 +213,19 @@ async function decode(url) {
   return image;
 }
 
-// The class map is at the size of the photo as it was brought; here it is read at the size of the photo as it is shown.
+// The class number of each pixel of the map.
 function readLabels(map, width, height, classes) {
   const canvas = Object.assign(document.createElement("canvas"), { width, height });
   const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.imageSmoothingEnabled = false;
-  context.drawImage(map, 0, 0, width, height);
+  context.drawImage(map, 0, 0);
   const numbers = new Map(classes.map((one) => [word(one.color), one.number]));
   const words = new Uint32Array(context.getImageData(0, 0, width, height).data.buffer);
-  return Uint8Array.from(words, (color) => numbers.get(color));
+  const labels = new Uint8Array(words.length);
+  for (let i = 0, color, number; i < words.length; i++) {
+    if (words[i] !== color) [color, number] = [words[i], numbers.get(words[i])]; // neighbours are mostly alike
+    labels[i] = number;
+  }
+  return labels;
 }
 
 // A colour as the four bytes of a canvas.

@@ -133,8 +133,8 @@ def to_data_url(picture: Image.Image, format: str = "JPEG", **options) -> str:
 
 
 def resize(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Scales to (width, height); of a large picture no more is read than that needs."""
-    return picture if picture.size == size else picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    """Scales to (width, height); of a large picture whole blocks of pixels are averaged first, which is quick."""
+    return picture if picture.size == size else picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=1.0)
 
 
 def shrink(picture: Image.Image, longest: int) -> Image.Image:
@@ -169,14 +169,19 @@ def to_tensor(array: np.ndarray | Image.Image) -> Tensor:
     array = np.asarray(array)
     if array.ndim == 2:
         array = array[:, :, None]
-    tensor = torch.from_numpy(np.array(array.transpose(2, 0, 1), dtype=np.float32, order="C"))
-    return tensor.div_(127.5).sub_(1.0).unsqueeze_(0)
+    # NumPy, not torch: threads that wait for each other would take longer than one that does it, on a busy machine.
+    values = np.array(array.transpose(2, 0, 1), dtype=np.float32, order="C")
+    values /= 127.5
+    values -= 1
+    return torch.from_numpy(values).unsqueeze_(0)
 
 
 def to_array(tensor: Tensor) -> np.ndarray:
     """float `(N, C, H, W)` in [-1, 1] -> uint8 `(N, H, W, C)`; values outside are clipped."""
-    scaled = tensor.detach().float().add(1.0).mul(127.5).round_().clamp_(0, 255)
-    return np.ascontiguousarray(scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
+    values = tensor.detach().float().cpu().numpy() + 1
+    values *= 127.5
+    np.rint(values, out=values).clip(0, 255, out=values)
+    return np.ascontiguousarray(values.astype(np.uint8).transpose(0, 2, 3, 1))
 
 
 def to_pictures(tensor: Tensor) -> list[Image.Image]:

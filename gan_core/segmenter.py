@@ -54,43 +54,59 @@ class Segmenter:
         A generator that scores classes sees the photo and its mirror image, thorough: at three sizes, and its answer
         is fitted to the edges of the photo. One that paints a picture is taken at its word: the nearest colours.
         """
-        photo = to_rgb(photo)
-        shares = self.shares(photo, SCALES if thorough else (1.0,))
-        if self.config.paints == "picture":
-            labels = shares.argmax(axis=-1).astype(np.uint8)
-            return cv2.resize(labels, photo.size, interpolation=cv2.INTER_NEAREST_EXACT)
-        classes = classes_in(shares)
-        if len(classes) == 1:
-            return np.full((photo.height, photo.width), classes[0], dtype=np.uint8)
-        guide = np.asarray(shrink(photo, GUIDE_SIDE))
-        refined = follow_edges(shares[..., classes], guide)
-        return np.asarray(classes, dtype=np.uint8)[winners(refined, photo.size)]
+        return self.look(photo, thorough)[0]
 
     def palette_picture(self, photo: Image.Image) -> Image.Image:
         """What the generator itself paints, at its working size: RGB, not decoded, not refined."""
-        photo = to_rgb(photo)
-        width, height = self.working_size(photo.size)
-        with torch.inference_mode():
-            scores = enlarge(self._scores(photo, (width, height))[0], (height, width))
-            return to_pictures(self.generator.paint(scores) * 2 - 1)[0]
+        return self.look(photo)[1]
 
-    @torch.inference_mode()
+    def look(self, photo: Image.Image, thorough: bool = False) -> tuple[np.ndarray, Image.Image]:
+        """What `segment` and `palette_picture` give, both at once."""
+        photo = to_rgb(photo)
+        seen = shrink(photo, GUIDE_SIDE)  # once: a photo may have 50 million pixels
+        views = self._views(seen, SCALES if thorough else (1.0,))
+        shares, painted = self._shares(views, photo.size), self._paint(views[1.0][0][:1], photo.size)
+        if self.config.paints == "picture":
+            labels = shares.argmax(axis=-1).astype(np.uint8)
+            return cv2.resize(labels, photo.size, interpolation=cv2.INTER_NEAREST_EXACT), painted
+        classes = classes_in(shares)
+        if len(classes) == 1:
+            return np.full((photo.height, photo.width), classes[0], dtype=np.uint8), painted
+        refined = follow_edges(shares[..., classes], np.asarray(seen))
+        return np.asarray(classes, dtype=np.uint8)[winners(refined, photo.size)], painted
+
     def shares(self, photo: Image.Image, scales: tuple[float, ...] = (1.0,)) -> np.ndarray:
         """The share of each class in each pixel, float32 `(h, w, 21)` at the working size. photo: RGB."""
-        width, height = self.working_size(photo.size)
+        return self._shares(self._views(photo, scales), photo.size)
+
+    def _views(self, photo: Image.Image, scales: tuple[float, ...]) -> dict[float, tuple[Tensor, Tensor | None]]:
+        """Scale -> what `_scores` says; a generator that paints a picture is asked once."""
+        scores_classes = self.config.paints != "picture"
+        return {
+            scale: self._scores(photo, self.working_size(photo.size, scale), mirrored=scores_classes)
+            for scale in (scales if scores_classes else (1.0,))
+        }
+
+    @torch.inference_mode()
+    def _paint(self, scores: Tensor, size: tuple[int, int]) -> Image.Image:
+        """Scores `(1, C, h / block, w / block)` of a photo of size (W, H) -> what the generator paints."""
+        width, height = self.working_size(size)
+        return to_pictures(self.generator.paint(enlarge(scores, (height, width))) * 2 - 1)[0]
+
+    @torch.inference_mode()
+    def _shares(self, views: dict[float, tuple[Tensor, Tensor | None]], size: tuple[int, int]) -> np.ndarray:
+        width, height = self.working_size(size)
         if self.config.paints == "picture":
-            scores = enlarge(self._scores(photo, (width, height))[0], (height, width))
-            return as_array(self.generator.probabilities(scores))
+            return as_array(self.generator.probabilities(enlarge(views[1.0][0], (height, width))))
         total, presence = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
-        for scale in scales:
-            scores, logits = self._scores(photo, self.working_size(photo.size, scale), mirrored=True)
+        for scores, logits in views.values():
             mean = self.generator.probabilities(scores).mean(dim=0, keepdim=True)  # (1, 21, h / block, w / block)
             total = total + enlarge(mean, (height, width))
             if logits is not None:
                 presence = presence + logits.sigmoid().mean(dim=0)  # (21,)
         if presence.ndim:
             # What the picture as a whole hardly shows is not in a corner of it either: no confetti.
-            total = total * (presence / len(scales)).clamp(min=LEAST_PRESENCE).pow(TRUST)[:, None, None]
+            total = total * (presence / len(views)).clamp(min=LEAST_PRESENCE).pow(TRUST)[:, None, None]
         return as_array(total / total.sum(dim=1, keepdim=True))
 
     def working_size(self, size: tuple[int, int], scale: float = 1.0) -> tuple[int, int]:
@@ -102,6 +118,7 @@ class Segmenter:
             wanted = (size[0] * factor, size[1] * factor)
         return tuple(max(1, round(length / block)) * block for length in wanted)
 
+    @torch.inference_mode()
     def _scores(
         self, photo: Image.Image, size: tuple[int, int], mirrored: bool = False
     ) -> tuple[Tensor, Tensor | None]:

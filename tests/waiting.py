@@ -1,6 +1,7 @@
-"""How tests wait: for what they need, as long as a busy machine takes for it, and never for a fixed time."""
+"""How tests wait: for what they need, as long as a busy machine takes for it, and never for a fixed time; and where."""
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
 from functools import partial
@@ -27,3 +28,10 @@ async def reached(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < end, "it never came true"
         await asyncio.sleep(PAUSE / 2)
+
+
+def free_port() -> int:
+    """A port at which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

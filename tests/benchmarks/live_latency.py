@@ -9,7 +9,6 @@ import asyncio
 import math
 import os
 import platform
-import socket
 import subprocess
 import sys
 import time
@@ -22,12 +21,7 @@ from playwright.sync_api import Error as PlaywrightError
 from gan_core.image import to_data_url
 from gan_core.lineart import random_doodle
 from tests.browser.chromium import Pen, open_browser, oval
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+from tests.waiting import free_port
 
 
 def percentiles(seconds: list[float]) -> str:

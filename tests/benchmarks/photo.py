@@ -10,9 +10,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from app import ASSETS, SegmentView, create_demo, launch
+from app import ASSETS, SHOWN_SIDE, SegmentView, create_demo, launch
 from gan_core import Segmenter
-from gan_core.image import open_picture
+from gan_core.image import open_picture, shrink
 from tests.browser.chromium import open_browser
 
 SIZE = (4000, 3000)
@@ -59,9 +59,9 @@ def main(arguments: list[str] | None = None) -> None:
     before, start = peak(), time.perf_counter()
     picture = open_picture(photo, draft=None)
     opened = time.perf_counter()
-    labels = segmenter.segment(picture, thorough=True)
+    labels, painted = segmenter.look(picture, thorough=True)
     segmented = time.perf_counter()
-    view.postprocess((picture, labels, segmenter.palette_picture(picture), photo.stem))
+    view.postprocess((shrink(picture, SHOWN_SIDE), labels, painted, photo.stem))
     shown = time.perf_counter()
     print(f"{picture.width}x{picture.height}: {shown - start:.2f} s, peak memory +{peak() - before:.0f} MB")
     print(f"open {opened - start:.2f} s, segment {segmented - opened:.2f} s, encode {shown - segmented:.2f} s")

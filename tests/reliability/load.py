@@ -33,18 +33,13 @@ import numpy as np
 from app import SESSIONS
 from gan_core.image import to_data_url
 from gan_core.lineart import random_doodle
+from tests.waiting import free_port
 
 ROOT = Path(__file__).parents[2]
 MOVES = 10  # a second, of one visitor, at most
 SENTENCE = 90  # characters of a refusal that are shown
 POST = "POST /gradio_api/component_server HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
 UPLOAD, CHUNK = 100_000_000, 100_000  # bytes
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def visitor(number: int, kind: int = 1) -> httpx.AsyncClient:
