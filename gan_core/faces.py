@@ -97,6 +97,25 @@ def crop_face(picture: Image.Image, size: int = 256) -> Image.Image:
     return picture.resize((size, size), Image.Resampling.LANCZOS, box=(x, y, x + side, y + side), reducing_gap=2.0)
 
 
+def find_eyes(picture: Image.Image, box: tuple[int, int, int, int]) -> list[tuple[float, float] | None]:
+    """The eyes that the eye cascade sees in the box of a face, left and right as seen by the viewer."""
+    left, top, width, height = box
+    upper = np.asarray(to_gray(picture))[top : top + int(0.62 * height), left : left + width]
+    found = _cascade("eye").detectMultiScale(upper, 1.05, 4, minSize=(width // 8, width // 8))
+    eyes = []
+    for side, usual in ((0, 0.305), (1, 0.695)):
+        half = [
+            (x + w / 2, y + h / 2)
+            for x, y, w, h in found
+            if (x + w / 2 > width / 2) == bool(side)
+            and 0.12 < abs((x + w / 2) / width - 0.5) < 0.33
+            and 0.25 < (y + h / 2) / height < 0.52
+        ]
+        best = min(half, key=lambda eye: abs(eye[0] - width * usual) + abs(eye[1] - 0.39 * height), default=None)
+        eyes.append(best and (left + float(best[0]), top + float(best[1])))
+    return eyes
+
+
 def find_layout(face: Image.Image) -> FaceLayout | None:
     """Eyes and mouth of a picture framed by `crop_face`, or None if its face is not found.
 
@@ -108,20 +127,8 @@ def find_layout(face: Image.Image) -> FaceLayout | None:
         return None
     left, top, width, height = box
     gray = np.asarray(to_gray(face))
-    upper = gray[top : top + int(0.62 * height), left : left + width]
-    found = _cascade("eye").detectMultiScale(upper, 1.05, 4, minSize=(width // 8, width // 8))
-    eyes = []
-    for side in (0, 1):
-        half = [
-            (x + w / 2, y + h / 2)
-            for x, y, w, h in found
-            if (x + w / 2 > width / 2) == bool(side)
-            and 0.12 < abs((x + w / 2) / width - 0.5) < 0.33
-            and 0.25 < (y + h / 2) / height < 0.52
-        ]
-        default = (width * (0.305, 0.695)[side], 0.39 * height)
-        x, y = min(half, key=lambda eye: abs(eye[0] - default[0]) + abs(eye[1] - default[1])) if half else default
-        eyes.append((left + float(x), top + float(y)))
+    defaults = [(left + width * share, top + 0.39 * height) for share in (0.305, 0.695)]
+    eyes = [found or default for found, default in zip(find_eyes(face, box), defaults)]
     (x0, y0), (x1, y1) = eyes
     across = np.array([x1 - x0, y1 - y0])
     down = np.array([-across[1], across[0]])

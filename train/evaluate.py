@@ -39,7 +39,7 @@ from train.data import DataError, PairFolder, evenly, list_pictures
 from train.evaluate_segmentation import evaluate_segmentation
 from train.evaluate_vaegan import evaluate_vaegan
 from train.judge import load_judge, read_labels
-from train.metrics import as_batch, compare, face_rate, label_scores, sliced_wasserstein
+from train.metrics import as_batch, compare, eye_rate, face_rate, label_scores, sliced_wasserstein
 
 JUDGE = Path(__file__).parent.parent / "assets" / "checkpoints" / "judge.safetensors"
 
@@ -65,12 +65,15 @@ def evaluate_sketch2face(predictor: Pix2PixPredictor, data: Path, out: Path, dra
     sources = [draw_lines(photo) for photo in photos]
     generated = predict_all(predictor, sources)
     figures = {"pictures": len(photos)} | compare(generated, photos)
+    figures["sliced_wasserstein"] = sliced_wasserstein(generated, photos)
     figures |= {"face_rate": face_rate(generated), "face_rate_real": face_rate(photos)}
+    figures |= {"eye_rate": eye_rate(generated), "eye_rate_real": eye_rate(photos)}
     sheet(sources, generated, photos).save(out / "contact_sheet.jpg", quality=90)
     if drawings:
         sketches = [open_picture(path) for path in list_pictures(drawings)]
         faces = predict_all(predictor, sketches)
-        figures |= {"drawings": len(sketches), "face_rate_drawings": face_rate(faces)}
+        figures |= {"drawings": len(sketches)}
+        figures |= {"face_rate_drawings": face_rate(faces), "eye_rate_drawings": eye_rate(faces)}
         drawings_read = [normalise_drawing(sketch) for sketch in sketches]
         side_by_side(drawings_read, faces).save(out / "drawings.jpg", quality=90)
     return figures

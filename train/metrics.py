@@ -12,7 +12,7 @@ from torchmetrics.functional.classification import (
 )
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from gan_core.faces import find_face
+from gan_core.faces import find_eyes, find_face
 from gan_core.image import to_tensor
 from gan_core.palette import VOC
 from gan_core.segmentation import VOID
@@ -47,6 +47,12 @@ def compare(generated: list[Image.Image], real: list[Image.Image]) -> dict[str, 
 def face_rate(pictures: list[Image.Image]) -> float:
     """Share of the pictures in which OpenCV's frontal cascade finds a face."""
     return sum(find_face(picture) is not None for picture in pictures) / len(pictures)
+
+
+def eye_rate(pictures: list[Image.Image]) -> float:
+    """Share of the pictures in which OpenCV's eye cascade sees two eyes in the face."""
+    boxes = [find_face(picture) for picture in pictures]
+    return sum(box is not None and all(find_eyes(picture, box)) for picture, box in zip(pictures, boxes)) / len(boxes)
 
 
 def label_scores(predicted: Tensor, labels: Tensor, classes: int) -> dict[str, float]:

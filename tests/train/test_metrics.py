@@ -8,6 +8,7 @@ from train.metrics import (
     LEVELS,
     as_batch,
     compare,
+    eye_rate,
     face_rate,
     gradient_energy,
     label_scores,
@@ -62,6 +63,13 @@ def test_l1_is_a_share_of_the_whole_range():
 def test_face_rate_counts_the_pictures_with_a_face(monkeypatch):
     monkeypatch.setattr(metrics, "find_face", lambda picture: (1, 1, 9, 9) if picture == "face" else None)
     assert face_rate(["face", "wall", "face", "tree"]) == 0.5
+
+
+def test_eye_rate_counts_the_faces_with_two_eyes(monkeypatch):
+    eyes = {"face": [(1, 2), (3, 2)], "pirate": [(1, 2), None], "asleep": [None, None]}
+    monkeypatch.setattr(metrics, "find_face", lambda picture: (1, 1, 9, 9) if picture in eyes else None)
+    monkeypatch.setattr(metrics, "find_eyes", lambda picture, box: eyes[picture])
+    assert eye_rate(["face", "wall", "pirate", "asleep"]) == 0.25
 
 
 def test_gradient_energy_is_that_of_the_textbook():
