@@ -367,7 +367,8 @@ class SegmentView(gr.HTML):
             "name": name,
             "photo": to_data_url(photo, "JPEG", quality=90),
             "map": to_data_url(mask.resize(photo.size, Image.Resampling.NEAREST), "PNG"),
-            "mask": to_data_url(mask, "PNG", compress_level=4),  # half the time of 6, no more bytes
+            # Half the time of the usual 6, and no more bytes.
+            "mask": None if mask.size == photo.size else to_data_url(mask, "PNG", compress_level=4),
             "painted": to_data_url(painted, "PNG"),
             "classes": legend(labels),
             "background": VOC.names.index("background"),

@@ -159,7 +159,7 @@ class Segments {
   act(action) {
     if (action === "outline" || action === "painted") return this.toggle(action);
     if (!this.labels) return say("Choose a photo first.");
-    if (action === "save-mask") save(this.value.mask, `${this.value.name}_classes.png`);
+    if (action === "save-mask") save(this.value.mask ?? this.value.map, `${this.value.name}_classes.png`);
     else save(this.overlay(), `${this.value.name}_overlay.png`);
   }
 

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from gan_core.image import PictureError, to_gray, to_rgb
+from gan_core.polylines import moved
 
 FRAME = 1.95  # side of the square crop, in widths of the detected box
 MIRRORED = {"left_eye": "right_eye", "right_eye": "left_eye", "left_brow": "right_brow", "right_brow": "left_brow"}
@@ -41,19 +42,18 @@ class FaceLayout:
     @classmethod
     def of_outlines(cls, outlines: dict[str, list]) -> "FaceLayout":
         outlines = {name: np.asarray(outline, np.float32) for name, outline in outlines.items()}
-        left, right = outlines["irises"].tolist()
-        return cls(tuple(left), tuple(right), tuple(outlines["mouth"].mean(axis=0).tolist()), outlines)
+        left, right = outlines["pupils"].tolist()
+        return cls(tuple(left), tuple(right), tuple(outlines["opening"].mean(axis=0).tolist()), outlines)
 
     def moved(self, matrix: np.ndarray) -> "FaceLayout":
         """Where everything is after an affine map `(2, 3)` of the picture, as cv2.warpAffine takes it."""
-        turn, shift = matrix[:, :2], matrix[:, 2]
-        left, right, mouth = (tuple((turn @ point + shift).tolist()) for point in self.points)
-        outlines = {name: (line @ turn.T + shift).astype(np.float32) for name, line in self.outlines.items()}
-        if np.linalg.det(turn) > 0:
+        left, right, mouth = map(tuple, moved(np.array(self.points), matrix).tolist())
+        outlines = {name: moved(line, matrix) for name, line in self.outlines.items()}
+        if np.linalg.det(matrix[:, :2]) > 0:
             return FaceLayout(left, right, mouth, outlines)
         outlines = {MIRRORED.get(name, name): line for name, line in outlines.items()}
         if outlines:
-            outlines["irises"] = outlines["irises"][::-1]
+            outlines["pupils"] = outlines["pupils"][::-1]
         return FaceLayout(right, left, mouth, outlines)
 
 

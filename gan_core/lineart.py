@@ -63,8 +63,8 @@ def equalise(gray: np.ndarray) -> np.ndarray:
 def draw_like_a_hand(photo: np.ndarray, rng: np.random.Generator, layout: FaceLayout | None = None) -> np.ndarray:
     """One random drawing of a photo, for training: never twice the same.
 
-    photo: uint8 RGB `(SIZE, SIZE, 3)`. layout: where eyes and mouth are; with it, part of the drawings
-    are the symbols people put in place of what they see: an almond, a hook, an arc.
+    photo: uint8 RGB `(SIZE, SIZE, 3)`. layout: where eyes and mouth are, or the outlines of all;
+    with it, part of the drawings are the symbols people put in place of what they see: an almond, a hook, an arc.
     Returns uint8 `(SIZE, SIZE)`, black on white.
     """
     if photo.shape != (SIZE, SIZE, 3):

@@ -55,7 +55,14 @@ def closed(line: Polyline) -> Polyline:
     return np.concatenate([line, line[:1]])
 
 
+def moved(line: Polyline, matrix: np.ndarray) -> Polyline:
+    """Where a line is after an affine map `(2, 3)` of the picture, as cv2.warpAffine takes it."""
+    return (line @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+
+
 def pieces(line: Polyline, keep: np.ndarray) -> list[Polyline]:
     """The runs of a line's points that are to be kept."""
+    if not len(line):
+        return []
     cuts = np.flatnonzero(np.diff(keep)) + 1
     return [piece for piece, kept in zip(np.split(line, cuts), np.split(keep, cuts)) if kept[0]]

@@ -16,7 +16,7 @@ from gan_core.segmentation import SegmentationConfig, SegmentationGenerator, enl
 from gan_core.tasks import TASKS
 
 LONGEST = 3  # a photo's longer side is at most this many working sizes; of a panorama the shorter side gets less
-GUIDE_SIDE = 1024  # pixels of the longer side of the photo in which edges are looked for
+GUIDE_SIDE = 1024  # pixels of the longer side of the photo that is looked at, and in which edges are looked for
 RADIUS, SMOOTH = 5, 1e-4  # of the edge filter: pixels at the working size; variance of [0, 1] that is no edge
 LEAST_SHARE = 0.004  # of the picture; a class with less is confetti
 SCALES = (0.75, 1.0, 1.25)  # of a thorough look
@@ -58,7 +58,8 @@ class Segmenter:
 
     def palette_picture(self, photo: Image.Image) -> Image.Image:
         """What the generator itself paints, at its working size: RGB, not decoded, not refined."""
-        return self.look(photo)[1]
+        photo = to_rgb(photo)
+        return self._paint(self._views(shrink(photo, GUIDE_SIDE), (1.0,))[1.0][0][:1], photo.size)
 
     def look(self, photo: Image.Image, thorough: bool = False) -> tuple[np.ndarray, Image.Image]:
         """What `segment` and `palette_picture` give, both at once."""

@@ -1,14 +1,14 @@
 """The symbols that people draw in place of a face that they see: an almond, a hook, an arc.
 
-Where the outlines of the face are known (train/landmarks.py), they are its own: each feature traced, or as the
-symbol that fits it. Where only eyes and mouth are, they are made up around these.
+Where the outlines of the face are known (train/landmarks.py), each feature is traced, or becomes the symbol that fits
+it. Where only eyes and mouth are known, symbols are made up around them.
 """
 
 import cv2
 import numpy as np
 
 from gan_core.faces import FaceLayout
-from gan_core.polylines import SIZE, Polyline, arc, blob, closed, pieces, resample
+from gan_core.polylines import SIZE, Polyline, arc, blob, closed, moved, pieces, resample
 
 
 def feature_lines(layout: FaceLayout, rng: np.random.Generator) -> list[Polyline]:
@@ -180,15 +180,20 @@ def _hair(rng: np.random.Generator, width: float, top: float, middle: float) -> 
 # --- Fitted to the outlines of the face --------------------------------------------------------------
 
 
+# The order of the points is that of train/landmarks.py: lips and opening from a corner by way of the lower lip, the
+# oval from the forehead, brows along their upper edge and back.
+
+
 def fitted_features(layout: FaceLayout, rng: np.random.Generator) -> list[Polyline]:
-    outlines = layout.outlines
-    unit = float(np.hypot(*(np.array(layout.right_eye) - layout.left_eye)))
+    layout, back = levelled(layout)
+    outlines, unit = layout.outlines, layout.right_eye[0] - layout.left_eye[0]
     shapes: list[Polyline] = []
     if rng.random() < 0.97:
-        kind = rng.choice(["traced", "ellipse", "circle", "dot", "lids"], p=[0.3, 0.25, 0.15, 0.15, 0.15])
-        swell, pupil = rng.uniform(0.9, 1.5), rng.random() < 0.8
-        for side, iris in zip(("left_eye", "right_eye"), outlines["irises"]):
-            shapes += _fitted_eye(outlines[side], iris, kind, swell, pupil, unit, rng)
+        kind = rng.choice(["traced", "ellipse", "circle", "dot", "arc"], p=[0.3, 0.25, 0.15, 0.15, 0.15])
+        swell, spot = rng.uniform(0.9, 1.5), rng.uniform(0.03, 0.08) * unit
+        with_pupil = kind == "dot" or rng.random() < 0.8
+        for side, pupil in zip(("left_eye", "right_eye"), outlines["pupils"]):
+            shapes += _fitted_eye(outlines[side], kind, swell, unit) + [blob(pupil, spot)] * with_pupil
     if rng.random() < 0.75:
         kind = rng.choice(["stroke", "traced", "straight"], p=[0.6, 0.2, 0.2])
         for side in ("left_brow", "right_brow"):
@@ -200,26 +205,28 @@ def fitted_features(layout: FaceLayout, rng: np.random.Generator) -> list[Polyli
     if rng.random() < 0.95:
         shapes += _fitted_mouth(outlines, unit, rng)
     # A hand puts each a little beside its place.
-    return [resample((shape + rng.normal(0, 0.02 * unit, 2)).astype(np.float32)) for shape in shapes]
+    return [resample(moved(shape + rng.normal(0, 0.02 * unit, 2), back)) for shape in shapes]
 
 
-def _fitted_eye(
-    eye: Polyline, iris: np.ndarray, kind: str, swell: float, pupil: bool, unit: float, rng: np.random.Generator
-) -> list[Polyline]:
+def levelled(layout: FaceLayout) -> tuple[FaceLayout, np.ndarray]:
+    """The face turned so that its eyes are level, and the affine map `(2, 3)` back."""
+    (x0, y0), (x1, y1) = layout.left_eye, layout.right_eye
+    turn = cv2.getRotationMatrix2D(((x0 + x1) / 2, (y0 + y1) / 2), np.degrees(np.arctan2(y1 - y0, x1 - x0)), 1)
+    return layout.moved(turn), cv2.invertAffineTransform(turn)
+
+
+def _fitted_eye(eye: Polyline, kind: str, swell: float, unit: float) -> list[Polyline]:
     centre, (width, height) = eye.mean(axis=0), np.ptp(eye, axis=0) / 2
     height = max(height, 0.05 * unit)
-    spot = blob(iris, unit * rng.uniform(0.03, 0.08))
     if kind == "dot":
-        return [spot]
+        return []
     if kind == "circle":
-        shape = arc(centre, np.full(2, width * 0.75 * swell), 0, 360)
-    elif kind == "ellipse":
-        shape = arc(centre, np.array([width, height * 1.2]) * swell, 0, 360)
-    elif kind == "lids":
-        shape = arc(centre, np.array([width, height]) * swell, 180, 360)
-    else:
-        shape = closed((eye - centre) * swell + centre)
-    return [shape, spot] if pupil else [shape]
+        return [arc(centre, np.full(2, width * 0.75 * swell), 0, 360)]
+    if kind == "ellipse":
+        return [arc(centre, np.array([width, height * 1.2]) * swell, 0, 360)]
+    if kind == "arc":
+        return [arc(centre, np.array([width, height]) * swell, 180, 360)]
+    return [closed((eye - centre) * swell + centre)]
 
 
 def _fitted_nose(outlines: dict[str, Polyline], unit: float, rng: np.random.Generator) -> list[Polyline]:
@@ -237,45 +244,44 @@ def _fitted_nose(outlines: dict[str, Polyline], unit: float, rng: np.random.Gene
 
 
 def _fitted_mouth(outlines: dict[str, Polyline], unit: float, rng: np.random.Generator) -> list[Polyline]:
-    lips, mouth = outlines["lips"], outlines["mouth"]
-    under, over = mouth[:11], np.concatenate([mouth[10:], mouth[:1]])[::-1]  # corner to corner, both from the left
-    is_open = np.ptp(mouth[:, 1]) > 0.22 * unit or (under - over)[5, 1] > 0.08 * unit
+    lips, opening = outlines["lips"], outlines["opening"]
+    under, over = opening[:11], closed(opening)[:9:-1]  # each from corner to corner
+    between = (under + over) / 2
+    is_open = under[5, 1] - over[5, 1] > 0.08 * unit
     kind = rng.choice(["lips", "line", "open", "teeth"], p=[0.2, 0.4, 0.25, 0.15])
     if kind == "line":
         # Of an open smile people draw the lower edge, or the line between the lips.
-        between = under if is_open and rng.random() < 0.5 else (under + over) / 2
-        return [between]
+        return [under if is_open and rng.random() < 0.5 else between]
     if kind == "lips":
-        return [closed(lips), (under + over) / 2]
-    shape = closed(mouth if is_open else lips)
-    return [shape, np.stack([shape[0], shape[10]])] if kind == "teeth" else [shape]
+        return [closed(lips), between]
+    shape = closed(opening if is_open else lips)
+    return [shape, shape[[0, 10]]] if kind == "teeth" else [shape]
 
 
 def fitted_head(layout: FaceLayout, rng: np.random.Generator) -> list[Polyline]:
-    oval, person = layout.outlines["oval"], layout.outlines.get("person")
-    centre, (width, height) = oval.mean(axis=0), np.ptp(oval, axis=0) / 2
-    middle, chin, top = (oval[:, 0].min() + oval[:, 0].max()) / 2, oval[:, 1].max(), oval[:, 1].min()
+    level, back = levelled(layout)
+    oval = level.outlines["oval"]
+    (left, top), (right, chin) = oval.min(axis=0), oval.max(axis=0)
+    middle, width, height = (left + right) / 2, (right - left) / 2, (chin - top) / 2
+    person = resample(closed(level.outlines["person"])) if "person" in level.outlines else np.empty((0, 2))
+    above = person[np.abs(person[:, 0] - middle) < 0.6 * width]
+    crown = above[:, 1].min() if len(above) else top - 0.3 * height
     shapes: list[Polyline] = []
-    crown = top - 0.3 * height
-    if person is not None:
-        over = person[np.abs(person[:, 0] - middle) < 0.6 * width]
-        crown = over[:, 1].min() if len(over) else crown
     kind = rng.choice(["jaw", "face", "head", "none"], p=[0.35, 0.2, 0.37, 0.08])
     if kind == "jaw":
-        reach = int(rng.integers(8, 13))  # oval[18] is the chin
-        shapes.append(oval[18 - reach : 19 + reach])
+        reach = int(rng.integers(8, 13))
+        shapes.append(oval[18 - reach : 19 + reach])  # around the chin
     elif kind == "face":
         shapes.append(closed(oval))
     elif kind == "head":
-        broad = width * rng.uniform(1.0, 1.15)
-        shapes.append(arc((middle, (crown + chin) / 2), (broad, (chin - crown) / 2), 0, 360))
-    if person is not None and rng.random() < (0.8 if kind in ("jaw", "none") else 0.5):
-        outline = closed(person)
-        inside = ((outline > 2) & (outline < SIZE - 3)).all(axis=1)
-        level = SIZE if rng.random() < 0.5 else centre[1] + height * rng.uniform(0.2, 1.2)
-        keep = inside & (outline[:, 1] < level)
-        shapes += [piece for piece in pieces(outline, keep) if len(piece) > 2]
+        shapes.append(arc((middle, (crown + chin) / 2), (width * rng.uniform(1.0, 1.15), (chin - crown) / 2), 0, 360))
     if rng.random() < 0.3:  # the hair begins where the forehead ends
         shapes.append(oval[[*range(36 - int(rng.integers(4, 9)), 36), *range(int(rng.integers(4, 9)))]])
+    if rng.random() < (0.8 if kind in ("jaw", "none") else 0.5):
+        # All of the figure that is in the picture, or hair down to some height.
+        lowest = np.inf if rng.random() < 0.5 else chin - height * rng.uniform(-0.2, 0.8)
+        inside = ((moved(person, back) >= 0) & (moved(person, back) < SIZE)).all(axis=1)
+        shapes += pieces(person, inside & (person[:, 1] < lowest))
     tolerance = float(rng.uniform(0.5, 4))
-    return [resample(cv2.approxPolyDP(s[:, None].astype(np.float32), tolerance, False)[:, 0]) for s in shapes]
+    lines = [moved(shape, back) for shape in shapes if len(shape) > 1]
+    return [resample(cv2.approxPolyDP(line[:, None], tolerance, False)[:, 0]) for line in lines]

@@ -168,14 +168,14 @@ def face_outlines() -> dict[str, np.ndarray]:
         "right_eye": ring(153, 112, 12, 5, np.linspace(0, 360, 16, endpoint=False)),
         "left_brow": np.concatenate([row(86, 96, 118, 94, 5), row(118, 98, 86, 100, 5)]),
         "right_brow": np.concatenate([row(170, 96, 138, 94, 5), row(138, 98, 170, 100, 5)]),
-        "irises": row(103, 112, 153, 112, 2),
+        "pupils": row(103, 112, 153, 112, 2),
         "bridge": row(128, 108, 128, 148, 6),
         "nostrils": row(114, 152, 142, 152, 7),
         "lips": ring(128, 182, 26, 10, np.linspace(180, -180, 20, endpoint=False)),
-        "mouth": ring(128, 182, 22, 4, np.linspace(180, -180, 20, endpoint=False)),
+        "opening": ring(128, 182, 22, 4, np.linspace(180, -180, 20, endpoint=False)),
         "oval": ring(128, 136, 60, 78, np.linspace(-90, 270, 36, endpoint=False)),
         "person": np.concatenate(
-            [row(20, 255, 60, 200, 9), ring(128, 120, 68, 95, range(150, 391, 8)), row(196, 200, 236, 255, 9)]
+            [row(20, 319, 60, 200, 12), ring(128, 120, 68, 95, range(150, 391, 8)), row(196, 200, 236, 319, 12)]
         ),
     }
     return {name: outline.astype(np.float32) for name, outline in outlines.items()}

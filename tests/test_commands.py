@@ -17,7 +17,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # What other programs than ours are asked to do, and what test_api.py and test_export.py run.
 OTHERS = (
     *("app=", "cp ", "curl ", "echo ", "event=", "file=", "answer=", "make ", "node ", "npm ", "pip ", "pip-audit "),
-    *("outlines/bin/", "python -m http.server", "python -m pytest", "python -m venv"),
+    *("build/outlines/bin/", "python -m http.server", "python -m pytest", "python -m venv"),
 )
 
 

@@ -1,4 +1,4 @@
-"""How tests wait: for what they need, as long as a busy machine takes for it, and never for a fixed time; and where."""
+"""How tests wait: for what they need, as long as a busy machine takes, never for a fixed time; and a free port."""
 
 import asyncio
 import socket

@@ -57,19 +57,21 @@ def evenly(count: int, most: int) -> list[int]:
 class FacePhotos(Dataset):
     """Framed face photos; the drawing is made on the fly and is another one in each epoch.
 
-    folder: SIZE x SIZE photos, as `train.prepare faces` writes them; `layouts.json` beside them, if it is
-        there, adds the symbols that people draw, and `outlines.json` (train/landmarks.py) those of this very face.
-    zoom: the smallest share of the photo's side that random crops keep; 1 for none.
+    folder: SIZE x SIZE photos, as `train.prepare faces` writes them; `layouts.json` or `outlines.json`
+        (train/landmarks.py) beside them, if it is there, adds the symbols that people draw; both may be.
+    zoom: the smallest share of the photo's side that random crops keep, but for a small stretch; 1 for no crops.
     Items: source `(1, SIZE, SIZE)` and target `(3, SIZE, SIZE)`, in [-1, 1].
     """
 
     def __init__(self, folder: str | Path, seed: int = 0, zoom: float = 0.72):
         self.folder, self.seed, self.zoom = Path(folder), seed, zoom
         self.files = list_pictures(self.folder)
-        self.layouts, self.outlines = (
+        layouts, outlines = (
             json.loads((self.folder / name).read_text()) if (self.folder / name).is_file() else {}
             for name in (LAYOUTS, OUTLINES)
         )
+        self.layouts = {name: FaceLayout(*map(tuple, points)) for name, points in layouts.items()}
+        self.layouts |= {name: FaceLayout.of_outlines(lines) for name, lines in outlines.items()}
 
     def __len__(self) -> int:
         return len(self.files)
@@ -84,11 +86,7 @@ class FacePhotos(Dataset):
         return np.asarray(picture)
 
     def layout(self, index: int) -> FaceLayout | None:
-        name = self.files[index].name
-        if name in self.outlines:
-            return FaceLayout.of_outlines(self.outlines[name])
-        points = self.layouts.get(name)
-        return FaceLayout(*map(tuple, points)) if points else None
+        return self.layouts.get(self.files[index].name)
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
         epoch, index = key
@@ -140,7 +138,8 @@ def augment(
         photo = np.ascontiguousarray(photo[:, ::-1])
         layout = layout and layout.moved(np.array([[-1.0, 0.0, SIZE - 1], [0.0, 1.0, 0.0]]))
     if rng.random() < 0.5 and zoom < 1:
-        scale, stretch, angle = 1 / rng.uniform(zoom, 1), np.exp(rng.uniform(-0.08, 0.08)), rng.normal(0, 4)
+        stretch, angle = np.exp(rng.uniform(-0.08, 0.08)), rng.normal(0, 4)
+        scale = max(1 / rng.uniform(zoom, 1), 1 / stretch)  # nothing beyond the photo but what a turn shows
         centre = SIZE / 2 + (SIZE - SIZE / scale) * rng.uniform(-0.25, 0.25, 2)
         matrix = cv2.getRotationMatrix2D(centre.tolist(), angle, scale)
         matrix[:, 2] += SIZE / 2 - centre

@@ -1,11 +1,11 @@
 """Outlines of faces, so that training can draw them the way people do: an almond, a hook, an arc, in the right place.
 
-    python -m venv outlines && outlines/bin/pip install mediapipe==0.10.21
-    outlines/bin/python train/landmarks.py DATA
+    python -m venv build/outlines && build/outlines/bin/pip install mediapipe==0.10.21
+    build/outlines/bin/python train/landmarks.py DATA
 
-writes an `outlines.json` into DATA/train and DATA/val, as `python -m train.prepare faces` made them; training finds
-it there. It is a script that stands alone, because MediaPipe wants an older NumPy and another OpenCV than the rest of
-this project.
+writes an `outlines.json` into DATA/train and DATA/val, as `python -m train.prepare faces` made them, where training
+finds it; and DATA/outlines.png, to look at. It is a script that stands alone, because MediaPipe wants an older NumPy
+and another OpenCV than the rest of this project.
 
 Kartynnik et al.: Real-time Facial Surface Geometry from Monocular Video on Mobile GPUs (2019); Grishchenko et al.:
 Attention Mesh (2020). The models come with the package; both are under the Apache License 2.0.
@@ -17,21 +17,22 @@ import os
 from pathlib import Path
 
 # Points of MediaPipe's face mesh. Left and right as the viewer sees them, which is the other way round for the person.
-OUTLINES = {
+MESH = {
     "left_eye": [33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246],
     "right_eye": [263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466],
     "left_brow": [70, 63, 105, 66, 107, 55, 65, 52, 53, 46],
     "right_brow": [300, 293, 334, 296, 336, 285, 295, 282, 283, 276],
-    "irises": [468, 473],
+    "pupils": [468, 473],
     "bridge": [168, 6, 197, 195, 5, 4],
     "nostrils": [64, 98, 97, 2, 326, 327, 294],
     "lips": [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185],
-    "mouth": [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191],
+    "opening": [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191],
     "oval": [
         *[10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377],
         *[152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109],
     ],
 }
+BEYOND = 64  # pixels that a figure goes on outside the picture
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 
@@ -52,14 +53,32 @@ def find_outlines(folder: Path, mediapipe, cv2) -> dict[str, dict]:
             if not faces:
                 continue
             points = [(round(p.x * width, 1), round(p.y * height, 1)) for p in faces[0].landmark]
-            outlines = {name: [points[i] for i in indices] for name, indices in OUTLINES.items()}
+            outlines = {name: [points[i] for i in indices] for name, indices in MESH.items()}
             person = (cutter.process(picture).segmentation_mask * 255).astype("uint8")
+            # Where the picture cuts the figure off, its outline goes on outside, and comes back there.
+            person = cv2.copyMakeBorder(person, BEYOND, BEYOND, BEYOND, BEYOND, cv2.BORDER_REPLICATE)
             _, person = cv2.threshold(cv2.GaussianBlur(person, (0, 0), 2), 127, 255, cv2.THRESH_BINARY)
             edges, _ = cv2.findContours(person, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
             if edges:
-                outlines["person"] = cv2.approxPolyDP(max(edges, key=cv2.contourArea), 1.0, True)[:, 0].tolist()
+                largest = cv2.approxPolyDP(max(edges, key=cv2.contourArea), 1.0, True)[:, 0]
+                outlines["person"] = (largest - BEYOND).tolist()
             found[file.name] = outlines
     return found
+
+
+def draw_sheet(folder: Path, found: dict[str, dict], cv2, count: int = 8):
+    """Some of the faces in a row, with their outlines in yellow: BGR `(H, W, 3)`."""
+    import numpy as np
+
+    faces = []
+    for name in sorted(found)[:: max(1, len(found) // count)][:count]:
+        face = cv2.imread(str(folder / name))
+        height, width = face.shape[:2]
+        face = cv2.resize(face, (256, 256))
+        lines = [np.array(line) * (256 / width, 256 / height) for line in found[name].values()]
+        cv2.polylines(face, [line.round().astype(np.int32) for line in lines], False, (0, 255, 255), 1, cv2.LINE_AA)
+        faces.append(face)
+    return np.hstack(faces)
 
 
 def main() -> None:
@@ -84,6 +103,8 @@ def main() -> None:
         unfinished.write_text(json.dumps(found))
         os.replace(unfinished, folder / "outlines.json")
         print(f"{len(found)} faces in {folder}")
+        if found:
+            cv2.imwrite(str(data / "outlines.png"), draw_sheet(folder, found, cv2))
 
 
 if __name__ == "__main__":

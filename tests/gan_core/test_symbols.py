@@ -1,11 +1,14 @@
+import cv2
 import numpy as np
 import pytest
 
+from gan_core import symbols
 from gan_core.faces import FaceLayout
 from gan_core.polylines import SIZE
 from gan_core.symbols import feature_lines, head_lines
 
 SEEDS = range(150)
+EYES = ("traced", "ellipse", "circle", "arc")
 
 
 @pytest.fixture(scope="module")
@@ -18,12 +21,16 @@ def drawn(layout, lines, seeds=SEEDS) -> np.ndarray:
     return np.concatenate([line for seed in seeds for line in lines(layout, np.random.default_rng(seed))])
 
 
+def without_person(layout: FaceLayout) -> FaceLayout:
+    return FaceLayout.of_outlines({name: line for name, line in layout.outlines.items() if name != "person"})
+
+
 def test_features_are_drawn_where_the_face_has_them(layout):
     points = drawn(layout, feature_lines)
     # Between the ends of the brows and from their upper edge to the lower lip, a little swollen and unsteady.
     assert points[:, 0].min() > 75 and points[:, 0].max() < 181
     assert points[:, 1].min() > 85 and points[:, 1].max() < 200
-    for x, y in [*layout.outlines["irises"], layout.mouth]:
+    for x, y in [*layout.outlines["pupils"], layout.mouth]:
         assert (np.hypot(points[:, 0] - x, points[:, 1] - y) < 6).any()
 
 
@@ -35,9 +42,17 @@ def test_the_head_is_drawn_around_the_face(layout):
 
 
 def test_a_head_may_stand_without_hair_and_shoulders(layout):
-    bare = FaceLayout.of_outlines({name: line for name, line in layout.outlines.items() if name != "person"})
-    assert drawn(bare, head_lines)[:, 1].max() < 220
+    assert drawn(without_person(layout), head_lines)[:, 1].max() < 220
     assert drawn(layout, head_lines)[:, 1].max() > 240
+
+
+def test_a_figure_is_drawn_up_to_the_edge_of_the_picture_and_not_along_it(layout):
+    box = np.array([(60, 320), (60, 30), (196, 30), (196, 320)], np.float32)
+    points = drawn(FaceLayout.of_outlines(layout.outlines | {"person": box}), head_lines)
+    side = points[(np.abs(points[:, 0] - 60) < 1) | (np.abs(points[:, 0] - 196) < 1)]
+    assert 245 < side[:, 1].max() < SIZE
+    assert side[:, 1].min() < 40
+    assert points[:, 1].max() < SIZE
 
 
 @pytest.mark.parametrize("lines", [feature_lines, head_lines])
@@ -46,9 +61,20 @@ def test_a_mirrored_face_has_its_symbols_on_the_other_side(layout, lines):
     mirrored = aside.moved(np.array([[-1.0, 0, SIZE - 1], [0, 1, 0]]))
     assert drawn(aside, lines)[:, 0].mean() == pytest.approx(SIZE - 1 - drawn(mirrored, lines)[:, 0].mean(), abs=3)
     assert mirrored.left_eye[0] < mirrored.right_eye[0]
-    for side, eye in zip(("left", "right"), mirrored.outlines["irises"]):
+    for side, eye in zip(("left", "right"), mirrored.outlines["pupils"]):
         assert np.allclose(mirrored.outlines[f"{side}_eye"].mean(axis=0), eye, atol=0.01)
         assert abs(mirrored.outlines[f"{side}_brow"][:, 0].mean() - eye[0]) < 3
+
+
+def test_a_turned_face_has_its_symbols_turned(layout):
+    """As OpenCV turns the picture: eyes, chin and shoulders too."""
+    turn = cv2.getRotationMatrix2D((128, 136), 30, 1)
+    turned = layout.moved(turn)
+    for name, line in layout.outlines.items():
+        assert np.allclose(turned.outlines[name], cv2.transform(line[None], turn)[0], atol=1e-3), name
+    for lines in (feature_lines, head_lines):
+        expected = cv2.transform(drawn(without_person(layout), lines)[None], turn)[0]
+        assert np.abs(drawn(without_person(turned), lines).mean(axis=0) - expected.mean(axis=0)).max() < 1
 
 
 def test_mirrored_twice_is_as_it_was(layout):
@@ -66,7 +92,15 @@ def test_outlines_of_any_size_and_place_can_be_drawn(layout, squeeze, shift):
         assert np.isfinite(drawn(odd, lines, range(40))).all()
 
 
-def test_one_seed_is_one_drawing_and_each_feature_has_several_symbols(layout):
-    drawings = [np.concatenate(feature_lines(layout, np.random.default_rng(seed))) for seed in (1, 1, 2)]
-    assert np.array_equal(*drawings[:2])
-    assert drawings[1].shape != drawings[2].shape
+def test_one_seed_is_one_drawing(layout):
+    for lines in (feature_lines, head_lines):
+        assert np.array_equal(*(drawn(layout, lines, [5]) for _ in range(2)))
+
+
+def test_each_feature_has_its_symbols(layout):
+    outlines = layout.outlines
+    eyes = {symbols._fitted_eye(outlines["left_eye"], kind, 1, 50)[0].tobytes() for kind in EYES}
+    assert len(eyes) == len(EYES)
+    for feature, kinds in ((symbols._fitted_nose, 6), (symbols._fitted_mouth, 4)):
+        drawings = {b"".join(map(np.ndarray.tobytes, feature(outlines, 50, np.random.default_rng(s)))) for s in SEEDS}
+        assert len(drawings) >= kinds - 1, feature  # of a closed mouth the lips are "open" too

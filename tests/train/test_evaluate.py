@@ -37,6 +37,11 @@ def test_the_command_writes_figures_and_contact_sheets(tmp_path, data, file, doo
     options = ["--checkpoint", file, "--data", data, "--out", out, "--drawings", tmp_path / "drawings"]
     main(["sketch2face", *map(str, options)])
     figures = json.loads((out / "metrics.json").read_text())
+    assert figures.keys() == {
+        *("pictures", "l1", "ssim", "sharpness_ratio", "sliced_wasserstein"),
+        *("face_rate", "face_rate_real", "eye_rate", "eye_rate_real"),
+        *("drawings", "face_rate_drawings", "eye_rate_drawings"),
+    }
     assert figures["pictures"] == 3 and figures["drawings"] == 1
     assert 0 < figures["l1"] < 1
     assert open_picture(out / "contact_sheet.jpg").height == 3 * 256 + 2 * 2  # drawings, faces, photos

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from gan_core.faces import FaceLayout
+from gan_core.image import open_picture
 from train import landmarks
 from train.data import OUTLINES, FacePhotos
 
@@ -18,8 +19,8 @@ from train.data import OUTLINES, FacePhotos
 class Model:
     """Answers every picture alike, or with nothing if it is black."""
 
-    def __init__(self, **options):
-        pass
+    def __init__(self, static_image_mode=True, refine_landmarks=False):
+        self.points = 478 if refine_landmarks else 468
 
     def __enter__(self):
         return self
@@ -30,7 +31,7 @@ class Model:
     def process(self, picture):
         mask = np.zeros(picture.shape[:2], np.float32)
         mask[64:, 64:192] = 1
-        points = [SimpleNamespace(x=i / 478, y=0.25) for i in range(478)]
+        points = [SimpleNamespace(x=i / 478, y=0.25) for i in range(self.points)]
         faces = [SimpleNamespace(landmark=points)] if picture.any() else None
         return SimpleNamespace(multi_face_landmarks=faces, segmentation_mask=mask)
 
@@ -64,17 +65,22 @@ def test_outlines_are_written_in_pixels_and_training_reads_them(data, monkeypatc
     found = json.loads((data / "train" / OUTLINES).read_text())
     assert found.keys() == {"a.png"}
     outlines = found["a.png"]
-    assert outlines["irises"] == [[round(i / 478 * 256, 1), 64.0] for i in (468, 473)]
-    assert outlines.keys() == {*landmarks.OUTLINES, "person"}
+    assert outlines["pupils"] == [[round(i / 478 * 256, 1), 64.0] for i in (468, 473)]
+    assert outlines.keys() == {*landmarks.MESH, "person"}
     x, y = np.array(outlines["person"]).T
-    assert (abs(x.min() - 64) <= 1, abs(x.max() - 191) <= 1, abs(y.min() - 64) <= 1, y.max()) == (True, True, True, 255)
+    assert abs(x.min() - 64) <= 1 and abs(x.max() - 191) <= 1
+    assert abs(y.min() - 64) <= 1 and y.max() == 255 + landmarks.BEYOND  # cut off below, and goes on there
+    assert open_picture(data / "outlines.png").size == (256, 256)
     (data / "train" / "broken.jpg").unlink()
     assert isinstance(FacePhotos(data / "train").layout(0), FaceLayout)
 
 
 def test_each_feature_has_its_points(face_outlines):
-    for name, indices in landmarks.OUTLINES.items():
+    for name, indices in landmarks.MESH.items():
         assert len(set(indices)) == len(indices) == len(face_outlines[name]), name
+    # Points of MediaPipe's mesh that every drawing of it shows on the left, seen by the viewer.
+    for name, point in (("left_eye", 33), ("left_brow", 70), ("right_eye", 263), ("right_brow", 300)):
+        assert point in landmarks.MESH[name]
 
 
 def test_a_folder_that_was_not_prepared_is_named(tmp_path, monkeypatch):
