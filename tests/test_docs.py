@@ -3,12 +3,14 @@
 import re
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 import app
-from train import evaluate, pix2pix, prepare
+from tests.fake_mediapipe import MEDIAPIPE
+from train import evaluate, landmarks, pix2pix, prepare
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "assets").rglob("*.md"))]
@@ -53,10 +55,13 @@ def beginner(tmp_path, monkeypatch, portrait):
     return pages
 
 
-def test_the_commands_that_lead_from_photos_to_ones_own_model_work(beginner):
+def test_the_commands_that_lead_from_photos_to_ones_own_model_work(beginner, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mediapipe", MEDIAPIPE)
     text = (ROOT / "docs" / "train.md").read_text(encoding="utf-8")
     programs = {
         "python -m train.prepare": lambda words: prepare.main([*words, "--val", "0.3"]),
+        "build/outlines/bin/python train/landmarks.py": landmarks.main,
+        "python -m venv": lambda words: None,
         "python -m train.pix2pix": lambda words: pix2pix.main([*words, *SMALL]),
         "python -m train.evaluate": evaluate.main,
         "python app.py": app.main,
@@ -65,7 +70,7 @@ def test_the_commands_that_lead_from_photos_to_ones_own_model_work(beginner):
     assert len(commands) >= 6
     for command in commands:
         program = next(name for name in programs if command.startswith(f"{name} "))
-        programs[program](shlex.split(command.removeprefix(program)))
+        programs[program](shlex.split(command.removeprefix(program), comments=True))
     assert len(beginner) == 1
     for file in ("mine/sketch2face.safetensors", "tuned/sketch2face.safetensors", "mine/losses.png"):
         assert Path("runs", file).is_file()

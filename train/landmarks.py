@@ -81,10 +81,10 @@ def draw_sheet(folder: Path, found: dict[str, dict], cv2, count: int = 8):
     return np.hstack(faces)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Writes outlines.json beside prepared face photos.")
     parser.add_argument("data", type=Path, help="the folder with train/ and val/ that `train.prepare faces` wrote")
-    data = parser.parse_args().data
+    data = parser.parse_args(arguments).data
     folders = [data / split for split in ("train", "val") if (data / split).is_dir()]
     if not folders:
         raise SystemExit(

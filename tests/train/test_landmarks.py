@@ -1,5 +1,3 @@
-"""train/landmarks.py runs in an environment of its own; here a stand-in for MediaPipe gives known points."""
-
 import json
 import subprocess
 import sys
@@ -12,35 +10,9 @@ from PIL import Image
 
 from gan_core.faces import FaceLayout
 from gan_core.image import open_picture
+from tests.fake_mediapipe import MEDIAPIPE
 from train import landmarks
 from train.data import OUTLINES, FacePhotos
-
-
-class Model:
-    """Answers every picture alike, or with nothing if it is black."""
-
-    def __init__(self, static_image_mode=True, refine_landmarks=False):
-        self.points = 478 if refine_landmarks else 468
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    def process(self, picture):
-        mask = np.zeros(picture.shape[:2], np.float32)
-        mask[64:, 64:192] = 1
-        points = [SimpleNamespace(x=i / 478, y=0.25) for i in range(self.points)]
-        faces = [SimpleNamespace(landmark=points)] if picture.any() else None
-        return SimpleNamespace(multi_face_landmarks=faces, segmentation_mask=mask)
-
-
-MEDIAPIPE = SimpleNamespace(
-    solutions=SimpleNamespace(
-        face_mesh=SimpleNamespace(FaceMesh=Model), selfie_segmentation=SimpleNamespace(SelfieSegmentation=Model)
-    )
-)
 
 
 @pytest.fixture
@@ -53,10 +25,9 @@ def data(tmp_path, portrait):
     return tmp_path
 
 
-def run(monkeypatch, *arguments):
+def run(monkeypatch, folder):
     monkeypatch.setitem(sys.modules, "mediapipe", MEDIAPIPE)
-    monkeypatch.setattr(sys, "argv", ["landmarks.py", *map(str, arguments)])
-    landmarks.main()
+    landmarks.main([str(folder)])
 
 
 def test_outlines_are_written_in_pixels_and_training_reads_them(data, monkeypatch, capsys):
@@ -99,6 +70,5 @@ def test_without_mediapipe_the_remedy_is_said_and_nothing_is_written(data):
 
 def test_a_mediapipe_without_its_models_is_named(data, monkeypatch):
     monkeypatch.setitem(sys.modules, "mediapipe", SimpleNamespace())
-    monkeypatch.setattr(sys, "argv", ["landmarks.py", str(data)])
     with pytest.raises(SystemExit, match="comes without its models"):
-        landmarks.main()
+        landmarks.main([str(data)])
