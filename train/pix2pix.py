@@ -40,6 +40,7 @@ from train.run import (
     descend,
     fit_weights,
     linear_decay,
+    memory_format,
     open_device,
     open_run,
     pack_state,
@@ -167,8 +168,9 @@ class Training:
         torch.manual_seed(config.seed)
         self.config, self.total_steps, self.device, self.accumulate = config, total_steps, device, accumulate
         self.step, self.span = 0, plain_span
-        self.generator = UNetGenerator(config.generator).to(device, memory_format=torch.channels_last)
-        self.discriminator = PatchDiscriminator(config.discriminator).to(device, memory_format=torch.channels_last)
+        self.memory_format = memory_format(device, config.precision)
+        self.generator = UNetGenerator(config.generator).to(device, memory_format=self.memory_format)
+        self.discriminator = PatchDiscriminator(config.discriminator).to(device, memory_format=self.memory_format)
         self.ema = EMA(self.generator, config.ema)
         adam = {"betas": (config.beta1, config.beta2), "fused": True}
         self.optimizer_g = torch.optim.Adam(self.generator.parameters(), config.learning_rate, **adam)
@@ -182,6 +184,7 @@ class Training:
     def train_step(self, source: Tensor, target: Tensor) -> dict[str, Tensor]:
         """One step on a batch: source `(N, C, H, W)`, target `(N, 3, H, W)`, in [-1, 1]."""
         config = self.config
+        source, target = (x.contiguous(memory_format=self.memory_format) for x in (source, target))
         decay = linear_decay(self.step, self.total_steps)
         self.optimizer_g.param_groups[0]["lr"] = config.learning_rate * decay
         self.optimizer_d.param_groups[0]["lr"] = config.learning_rate_d * decay
@@ -318,7 +321,7 @@ def sample_grid(generator: UNetGenerator, source: Tensor, target: Tensor):
 
 def as_input(source: Tensor, config: UNetConfig) -> Tensor:
     """Repeats a one-channel drawing for a generator that was published for RGB."""
-    return source.expand(-1, config.in_channels, -1, -1).contiguous(memory_format=torch.channels_last)
+    return source.expand(-1, config.in_channels, -1, -1)
 
 
 def train(
