@@ -4,8 +4,10 @@
     build/outlines/bin/python train/landmarks.py DATA
 
 writes an `outlines.json` into DATA/train and DATA/val, as `python -m train.prepare faces` made them, where training
-finds it; and DATA/outlines.png, to look at. It is a script that stands alone, because MediaPipe wants an older NumPy
-and another OpenCV than the rest of this project.
+finds it; and DATA/outlines.png, to look at. With `--people OUT` it writes some of the photos in DATA/train to
+OUT/train/images, and to OUT/train/masks where the person is, which `python -m train.prepare voc OUT data/voc` adds to
+what segmentation is trained on. It is a script that stands alone, because MediaPipe wants an older NumPy and another
+OpenCV than the rest of this project.
 
 Kartynnik et al.: Real-time Facial Surface Geometry from Monocular Video on Mobile GPUs (2019); Grishchenko et al.:
 Attention Mesh (2020). The models come with the package; both are under the Apache License 2.0.
@@ -14,6 +16,7 @@ Attention Mesh (2020). The models come with the package; both are under the Apac
 import argparse
 import json
 import os
+import shutil
 from pathlib import Path
 
 # Points of MediaPipe's face mesh. Left and right as the viewer sees them, which is the other way round for the person.
@@ -32,8 +35,14 @@ MESH = {
         *[152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109],
     ],
 }
+PERSON, VOID = 15, 255  # in Pascal VOC's class maps
+DOUBT = 0.2  # what is neither less nor more than 1 - DOUBT a person is void, which nobody learns from
 BEYOND = 64  # pixels that a figure goes on outside the picture
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
 
 
 def find_outlines(folder: Path, mediapipe, cv2) -> dict[str, dict]:
@@ -43,7 +52,7 @@ def find_outlines(folder: Path, mediapipe, cv2) -> dict[str, dict]:
         mediapipe.solutions.face_mesh.FaceMesh(static_image_mode=True, refine_landmarks=True) as mesh,
         mediapipe.solutions.selfie_segmentation.SelfieSegmentation() as cutter,
     ):
-        for file in sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES):
+        for file in pictures_in(folder):
             picture = cv2.imread(str(file))
             if picture is None:
                 continue
@@ -66,6 +75,26 @@ def find_outlines(folder: Path, mediapipe, cv2) -> dict[str, dict]:
     return found
 
 
+def write_people(folder: Path, out: Path, count: int, mediapipe, cv2) -> int:
+    """Some of the pictures, evenly chosen, and their class maps. Returns how many there are."""
+    import numpy as np
+
+    files, written = pictures_in(folder), 0
+    for part in ("images", "masks"):
+        (out / part).mkdir(parents=True, exist_ok=True)
+    with mediapipe.solutions.selfie_segmentation.SelfieSegmentation() as cutter:
+        for file in files[:: max(1, -(-len(files) // count))]:
+            picture = cv2.imread(str(file))
+            if picture is None:
+                continue
+            person = cutter.process(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)).segmentation_mask  # in [0, 1]
+            labels = np.select([person > 1 - DOUBT, person > DOUBT], [PERSON, VOID], 0).astype(np.uint8)
+            shutil.copy(file, out / "images" / file.name)
+            cv2.imwrite(str(out / "masks" / f"{file.stem}.png"), labels)
+            written += 1
+    return written
+
+
 def draw_sheet(folder: Path, found: dict[str, dict], cv2, count: int = 8):
     """Some of the faces in a row, with their outlines in yellow: BGR `(H, W, 3)`."""
     import numpy as np
@@ -84,7 +113,10 @@ def draw_sheet(folder: Path, found: dict[str, dict], cv2, count: int = 8):
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Writes outlines.json beside prepared face photos.")
     parser.add_argument("data", type=Path, help="the folder with train/ and val/ that `train.prepare faces` wrote")
-    data = parser.parse_args(arguments).data
+    parser.add_argument("--people", type=Path, metavar="OUT", help="write photos and class maps of people instead")
+    parser.add_argument("--at-most", type=int, default=800, metavar="N", help="of those (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    data = options.data
     folders = [data / split for split in ("train", "val") if (data / split).is_dir()]
     if not folders:
         raise SystemExit(
@@ -97,6 +129,10 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(f"{error}. In an environment of its own: pip install mediapipe==0.10.21") from error
     if not hasattr(mediapipe, "solutions"):
         raise SystemExit("This MediaPipe comes without its models. Install the one that has them: mediapipe==0.10.21")
+    if options.people:
+        written = write_people(data / "train", options.people / "train", options.at_most, mediapipe, cv2)
+        print(f"{written} people in {options.people}")
+        return
     for folder in folders:
         found = find_outlines(folder, mediapipe, cv2)
         unfinished = folder / "outlines.json.part"

@@ -15,7 +15,7 @@ Inverse Detectors (ICCV 2011), whose maps are what `trainaug.txt` adds to `train
 import io
 import math
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -47,6 +47,7 @@ SHORT_SIDE = 256
 LISTS = "ImageSets/Segmentation"
 MASK_NAMES = {"masks", "mask", "labels", "label", "annotations", "annotation", "segmentation", "SegmentationClass"}
 WITH_VOID = Palette((*VOC.names, "void"), (*VOC.colors, VOC.void))
+PASTED_LEAST = 0.5  # things are pasted from so much smaller pictures on, as those in the distance are
 CACHED = 8_000  # pictures that are kept decoded in memory, at about 0.3 MB each
 
 Job = tuple[str, str, object, object]  # split, name, file of the photo, file of the mask
@@ -316,7 +317,8 @@ class LabelledPhotos(Dataset):
             size = self.views.size_in(epoch)
             photo, labels = random_view(*self.pair(index), size, self.views, rng)
             if rng.random() < self.views.paste and self._holders:
-                paste(photo, labels, *random_view(*self.pair(self.partner(rng)), size, self.views, rng))
+                smaller = replace(self.views, least=PASTED_LEAST * self.views.least)
+                paste(photo, labels, *random_view(*self.pair(self.partner(rng)), size, smaller, rng))
             photo = vary_colours(photo, self.views.colour, rng)
         return to_tensor(photo)[0], torch.from_numpy(labels.astype(np.int64))
 
@@ -345,7 +347,7 @@ def random_view(
     angle = math.radians(rng.uniform(-views.turn, views.turn))
     stretch, mirror = math.exp(rng.uniform(-0.1, 0.1)), rng.choice([-1, 1])
     half = size / 2 / scale
-    centre = [rng.uniform(min(half, side / 2), max(side - half, side / 2)) for side in (width, height)]
+    centre = [rng.uniform(*sorted((half, side - half))) for side in (width, height)]
     if scale < 2 / 3:  # else pixels would be left out, and fine texture would flicker
         shape = photo.shape[1] // 2, photo.shape[0] // 2
         ratio = shape[0] / width, shape[1] / height

@@ -13,6 +13,7 @@ from gan_core.image import open_picture
 from tests.fake_mediapipe import MEDIAPIPE
 from train import landmarks
 from train.data import OUTLINES, FacePhotos
+from train.voc import LabelledPhotos, prepare_voc
 
 
 @pytest.fixture
@@ -25,9 +26,9 @@ def data(tmp_path, portrait):
     return tmp_path
 
 
-def run(monkeypatch, folder):
+def run(monkeypatch, folder, *options):
     monkeypatch.setitem(sys.modules, "mediapipe", MEDIAPIPE)
-    landmarks.main([str(folder)])
+    landmarks.main([str(folder), *map(str, options)])
 
 
 def test_outlines_are_written_in_pixels_and_training_reads_them(data, monkeypatch, capsys):
@@ -52,6 +53,19 @@ def test_each_feature_has_its_points(face_outlines):
     # Points of MediaPipe's mesh that every drawing of it shows on the left, seen by the viewer.
     for name, point in (("left_eye", 33), ("left_brow", 70), ("right_eye", 263), ("right_brow", 300)):
         assert point in landmarks.MESH[name]
+
+
+def test_class_maps_of_people_are_added_to_what_segmentation_is_trained_on(data, monkeypatch, capsys, devkit):
+    run(monkeypatch, data, "--people", data / "people", "--at-most", 2)
+    assert "1 people" in capsys.readouterr().out  # of a.png and broken.jpg
+    prepare_voc(str(devkit), data / "voc", workers=1)
+    prepare_voc(str(data / "people"), data / "voc", workers=1)
+    trained_on = LabelledPhotos(data / "voc" / "train")
+    assert [photo.stem for photo, _ in trained_on.files] == [*(f"2007_{i}" for i in range(5)), "a"]
+    labels = trained_on.labels(5)
+    assert (labels[64:, 64:190] == landmarks.PERSON).all() and not labels[:, :64].any()
+    assert (labels[64:, 190:192] == landmarks.VOID).all()
+    assert len(LabelledPhotos(data / "voc" / "val")) == 2
 
 
 def test_a_folder_that_was_not_prepared_is_named(tmp_path, monkeypatch):

@@ -299,6 +299,15 @@ def test_beyond_the_picture_everything_is_void():
     assert 0.3 < (truth == 255).mean() < 0.7
 
 
+def test_a_small_picture_lies_anywhere_in_its_view():
+    photo, labels = np.zeros((40, 40, 3), np.uint8), np.full((40, 40), 8, np.uint8)
+    small = Views(size=64, least=0.5, most=0.5, turn=0.0)
+    views = (random_view(photo, labels, 64, small, np.random.default_rng(seed))[1] for seed in range(40))
+    columns = [np.flatnonzero((view == 8).any(axis=0)) for view in views]
+    assert all(25 < len(c) < 40 for c in columns)  # half of the view, and never cut off
+    assert min(c[0] for c in columns) < 6 and max(c[-1] for c in columns) > 57
+
+
 def test_pasted_things_bring_their_border_but_neither_ground_nor_margin():
     photo, labels = np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)
     other_photo, other_labels = np.full((40, 40, 3), 200, np.uint8), np.zeros((40, 40), np.uint8)
