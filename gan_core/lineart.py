@@ -69,7 +69,7 @@ def draw_like_a_hand(photo: np.ndarray, rng: np.random.Generator, layout: FaceLa
     """
     if photo.shape != (SIZE, SIZE, 3):
         raise ValueError(f"the photo has shape {photo.shape}; line art for training needs {(SIZE, SIZE, 3)}")
-    style = rng.choice(["observed", "mixed", "symbols", "sparse"], p=[0.45, 0.15, 0.28, 0.12])
+    style = rng.choice(["observed", "mixed", "symbols", "sparse"], p=[0.38, 0.15, 0.37, 0.1])
     if layout is None and style in ("mixed", "symbols"):
         style = "observed"
     gray = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)

@@ -10,6 +10,10 @@ import numpy as np
 from gan_core.faces import FaceLayout
 from gan_core.polylines import SIZE, Polyline, arc, blob, closed, moved, pieces, resample
 
+OPEN_MOUTH = 0.07  # between the lips, in distances between the eyes
+LONG_HAIR = 1.3  # of the figure at the height of the mouth, in widths of the face
+LEAST_HAIR = 0.08  # between face and outline, in distances from the middle of the face
+
 
 def feature_lines(layout: FaceLayout, rng: np.random.Generator) -> list[Polyline]:
     """Eyes, brows, nose and mouth, each in one of the ways in which people draw them, some left out."""
@@ -244,21 +248,20 @@ def _fitted_nose(outlines: dict[str, Polyline], unit: float, rng: np.random.Gene
 
 
 def _fitted_mouth(outlines: dict[str, Polyline], unit: float, rng: np.random.Generator) -> list[Polyline]:
+    """A single line is a closed mouth, or the lower edge of an open one: what is drawn alike shall look alike."""
     lips, opening = outlines["lips"], outlines["opening"]
     under, over = opening[:11], closed(opening)[:9:-1]  # each from corner to corner
-    between = (under + over) / 2
-    is_open = under[5, 1] - over[5, 1] > 0.08 * unit
-    kind = rng.choice(["lips", "line", "open", "teeth"], p=[0.2, 0.4, 0.25, 0.15])
-    if kind == "line":
-        # Of an open smile people draw the lower edge, or the line between the lips.
-        return [under if is_open and rng.random() < 0.5 else between]
-    if kind == "lips":
-        return [closed(lips), between]
-    shape = closed(opening if is_open else lips)
-    return [shape, shape[[0, 10]]] if kind == "teeth" else [shape]
+    if under[5, 1] - over[5, 1] < OPEN_MOUTH * unit:
+        kind = rng.choice(["line", "lips", "outline"], p=[0.65, 0.25, 0.1])
+        between = (under + over) / 2
+        return {"line": [between], "lips": [closed(lips), between], "outline": [closed(lips)]}[kind]
+    kind = rng.choice(["under", "lips", "open", "teeth"], p=[0.3, 0.15, 0.35, 0.2])
+    shape = closed(opening)
+    return {"under": [under], "lips": [closed(lips), shape], "open": [shape], "teeth": [shape, shape[[0, 10]]]}[kind]
 
 
 def fitted_head(layout: FaceLayout, rng: np.random.Generator) -> list[Polyline]:
+    """Hair that is long is always drawn: of a head without it, nobody could tell which of both it has."""
     level, back = levelled(layout)
     oval = level.outlines["oval"]
     (left, top), (right, chin) = oval.min(axis=0), oval.max(axis=0)
@@ -266,6 +269,8 @@ def fitted_head(layout: FaceLayout, rng: np.random.Generator) -> list[Polyline]:
     person = resample(closed(level.outlines["person"])) if "person" in level.outlines else np.empty((0, 2))
     above = person[np.abs(person[:, 0] - middle) < 0.6 * width]
     crown = above[:, 1].min() if len(above) else top - 0.3 * height
+    beside_the_mouth = np.abs(person[np.abs(person[:, 1] - level.mouth[1]) < 4, 0] - middle)
+    has_long_hair = beside_the_mouth.max(initial=0) > LONG_HAIR * width
     shapes: list[Polyline] = []
     kind = rng.choice(["jaw", "face", "head", "none"], p=[0.35, 0.2, 0.37, 0.08])
     if kind == "jaw":
@@ -275,13 +280,60 @@ def fitted_head(layout: FaceLayout, rng: np.random.Generator) -> list[Polyline]:
         shapes.append(closed(oval))
     elif kind == "head":
         shapes.append(arc((middle, (crown + chin) / 2), (width * rng.uniform(1.0, 1.15), (chin - crown) / 2), 0, 360))
-    if rng.random() < 0.3:  # the hair begins where the forehead ends
+    if rng.random() < 0.4:  # the hair begins where the forehead ends
         shapes.append(oval[[*range(36 - int(rng.integers(4, 9)), 36), *range(int(rng.integers(4, 9)))]])
-    if rng.random() < (0.8 if kind in ("jaw", "none") else 0.5):
+    if has_long_hair or rng.random() < (0.8 if kind in ("jaw", "none") else 0.5):
         # All of the figure that is in the picture, or hair down to some height.
-        lowest = np.inf if rng.random() < 0.5 else chin - height * rng.uniform(-0.2, 0.8)
+        lowest = np.inf if rng.random() < 0.5 else chin - height * rng.uniform(-0.2, 0.2 if has_long_hair else 0.8)
         inside = ((moved(person, back) >= 0) & (moved(person, back) < SIZE)).all(axis=1)
         shapes += pieces(person, inside & (person[:, 1] < lowest))
     tolerance = float(rng.uniform(0.5, 4))
-    lines = [moved(shape, back) for shape in shapes if len(shape) > 1]
-    return [resample(cv2.approxPolyDP(line[:, None], tolerance, False)[:, 0]) for line in lines]
+    lines = [cv2.approxPolyDP(shape[:, None], tolerance, False)[:, 0] for shape in moved_all(shapes, back)]
+    if len(person) and rng.random() < 0.3:
+        lines += moved_all(_fitted_hair(oval, person, 50 if has_long_hair else 0, rng), back)
+    return [resample(line) for line in lines]
+
+
+def moved_all(shapes: list[Polyline], matrix: np.ndarray) -> list[Polyline]:
+    """Those that are more than a point."""
+    return [moved(shape, matrix) for shape in shapes if len(shape) > 1]
+
+
+def _fitted_hair(oval: Polyline, person: Polyline, below: float, rng: np.random.Generator) -> list[Polyline]:
+    """Strokes between face and outline, where hair is: above the ears, and so many degrees below."""
+    centre = (oval.min(axis=0) + oval.max(axis=0)) / 2
+    angles = np.radians(np.arange(180 - below, 360 + below, 3.0))  # clockwise from the left
+    inner, outer = reach(closed(oval), centre, angles), reach(person, centre, angles)
+    outer = np.minimum(outer, 2.2 * inner)
+    kind = rng.choice(["zigzag", "scribble", "strands", "curls"])
+    if kind in ("zigzag", "scribble"):
+        at = np.linspace(angles[0], angles[-1], int(rng.integers(25, 70)))
+        depth = np.arange(len(at)) % 2 if kind == "zigzag" else rng.random(len(at))
+        at = (at + rng.normal(0, 0.1, len(at)) * (kind == "scribble")).clip(angles[0], angles[-1])
+        starts = [(at, depth)]
+    elif kind == "strands":
+        at = rng.choice(angles, int(rng.integers(8, 26)))
+        drift, ends = rng.normal(0, 0.12), np.sort(rng.random((len(at), 2)))
+        starts = [(np.array([a, a + drift]).clip(angles[0], angles[-1]), end) for a, end in zip(at, ends)]
+    else:
+        at = angles[:: int(rng.integers(4, 8))]
+        starts = [(np.full(1, a), np.full(1, 0.5)) for a in at]
+    shapes = []
+    for at, depth in starts:
+        low, high = (np.interp(at, angles, radii) for radii in (inner, outer))
+        points = centre + (low + depth * (high - low))[:, None] * np.stack([np.cos(at), np.sin(at)], axis=1)
+        there = high - low > LEAST_HAIR * low
+        if kind == "curls":
+            shapes += [arc(points[0], np.full(2, rng.uniform(0.3, 0.5) * (high - low)[0]), 0, 360)] * bool(there[0])
+        else:
+            shapes += pieces(points.astype(np.float32), there)
+    return shapes
+
+
+def reach(line: Polyline, centre: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """How far a line that runs around the centre is from it, in these directions; 0 where it does not go."""
+    x, y = (resample(line, 1.0) - centre).T
+    number = np.round(np.degrees(np.arctan2(y, x)) / 3).astype(int) % 120
+    farthest = np.zeros(120)
+    np.maximum.at(farthest, number, np.hypot(x, y))
+    return farthest[np.round(np.degrees(angles) / 3).astype(int) % 120]

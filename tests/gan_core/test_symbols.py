@@ -101,6 +101,49 @@ def test_each_feature_has_its_symbols(layout):
     outlines = layout.outlines
     eyes = {symbols._fitted_eye(outlines["left_eye"], kind, 1, 50)[0].tobytes() for kind in EYES}
     assert len(eyes) == len(EYES)
-    for feature, kinds in ((symbols._fitted_nose, 6), (symbols._fitted_mouth, 4)):
-        drawings = {b"".join(map(np.ndarray.tobytes, feature(outlines, 50, np.random.default_rng(s)))) for s in SEEDS}
-        assert len(drawings) >= kinds - 1, feature  # of a closed mouth the lips are "open" too
+    for feature, face, kinds in (
+        (symbols._fitted_nose, outlines, 11),  # six hooks among them
+        (symbols._fitted_mouth, outlines, 4),
+        (symbols._fitted_mouth, outlines | {"opening": mouth(0.5)}, 3),
+    ):
+        drawings = {b"".join(map(np.ndarray.tobytes, feature(face, 50, np.random.default_rng(s)))) for s in SEEDS}
+        assert len(drawings) == kinds, feature
+
+
+def mouth(half: float) -> np.ndarray:
+    """Its opening, so many pixels up and down."""
+    angles = np.radians(np.linspace(180, -180, 20, endpoint=False))
+    return np.stack([128 + 22 * np.cos(angles), 182 + half * np.sin(angles)], axis=1).astype(np.float32)
+
+
+def test_a_single_line_between_the_corners_is_a_closed_mouth(layout):
+    """Else the same drawing would stand for teeth and for none."""
+    for half, is_open in ((0.5, False), (6, True)):
+        face = layout.outlines | {"opening": mouth(half)}
+        drawings = [symbols._fitted_mouth(face, 50, np.random.default_rng(seed)) for seed in SEEDS]
+        singles = [shape for shapes in drawings for shape in shapes if len(shapes) == 1 and len(shape) == 11]
+        assert singles
+        for line in singles:
+            assert line[5, 1] == pytest.approx(188 if is_open else 182, abs=0.5)  # an arc, or flat
+
+
+def test_long_hair_is_always_drawn_and_short_hair_is_not(layout):
+    box = np.array([(30, 320), (30, 30), (226, 30), (226, 320)], np.float32)
+    long_haired = FaceLayout.of_outlines(layout.outlines | {"person": box})
+    for face, always in ((long_haired, True), (layout, False)):
+        heads = [head_lines(face, np.random.default_rng(seed)) for seed in SEEDS]
+        beside = [any((np.abs(line[:, 0] - 128) > 80).any() for line in head) for head in heads]
+        assert any(beside) and all(beside) == always
+
+
+def test_hair_is_drawn_between_face_and_outline_and_bald_heads_get_none(layout):
+    oval, centre = layout.outlines["oval"], np.array([128, 136])
+    bald = oval * 1.03 - centre * 0.03
+    kinds = set()
+    for seed in range(40):
+        strokes = symbols._fitted_hair(oval, layout.outlines["person"], 0, np.random.default_rng(seed))
+        points = np.concatenate(strokes)
+        assert (points[:, 1] < 140).all() and (np.hypot(*((points - centre) / (60, 78)).T) > 0.9).all()
+        kinds.add(min(len(strokes), 3))
+        assert not symbols._fitted_hair(oval, bald, 0, np.random.default_rng(seed))
+    assert len(kinds) > 1
