@@ -414,7 +414,7 @@ def legend(labels: np.ndarray) -> list[dict]:
 
 def sketch_tab(predictor: Pix2PixPredictor) -> None:
     """Draw a face; or start from an example, a surprise, or the lines of a photo."""
-    board = LiveBoard(predictor, "sketchpad", "drawing", "face", elem_id="sketch-board")
+    board = LiveBoard(predictor, "sketchpad", "drawing", "face", chooser="input:has(+ #upload)", elem_id="sketch-board")
     photo = gr.State(None, time_to_live=UPLOADS_LIVE[1])
     with gr.Column(elem_classes="pad-actions"):
         with gr.Row():
@@ -441,17 +441,31 @@ def sketch_tab(predictor: Pix2PixPredictor) -> None:
         return (draw_lines(face, detail), face), face, gr.Slider(visible=True)
 
     def lines_again(face: Image.Image | None, detail: float):
-        return gr.skip() if face is None else (draw_lines(face, detail), face)
+        if face is None:
+            gr.Warning("The photo is not kept any longer. Choose it again.", title="This picture cannot be used")
+            return gr.skip(), None, gr.Slider(visible=False)
+        return (draw_lines(face, detail), face), face, gr.skip()  # the photo too: its time begins anew
 
-    surprise.click(surprise_me, outputs=[board, photo, detail], **LIVE)
-    upload.upload(lines_of_upload, [upload, detail], [board, photo, detail], show_progress="minimal", **PRIVATE)
-    detail.input(lines_again, [photo, detail], board, **LIVE)
+    # One after the other, or an older answer could come last.
+    in_turn = {"concurrency_id": "sketch", "concurrency_limit": 1}
+    shown = [board, photo, detail]
+    surprise.click(surprise_me, outputs=shown, **LIVE, **in_turn)
+    upload.upload(lines_of_upload, [upload, detail], shown, show_progress="minimal", **PRIVATE, **in_turn)
+    detail.input(lines_again, [photo, detail], shown, **LIVE, **in_turn)
 
 
 def facade_tab(predictor: Pix2PixPredictor) -> None:
     """Paint a label map; or start from an example, a surprise, or an uploaded map."""
     palette = [{"name": name, "color": color} for name, color in zip(FACADES.names, FACADES.colors)]
-    board = LiveBoard(predictor, "facade", "map", "building", palette=palette, elem_id="facade-board")
+    board = LiveBoard(
+        predictor,
+        "facade",
+        "map",
+        "building",
+        palette=palette,
+        chooser="input:has(+ #facade-upload)",
+        elem_id="facade-board",
+    )
     with gr.Row(elem_classes="pad-actions"):
         surprise = gr.Button("Surprise me", elem_id="facade-surprise", min_width=100)
         upload = gr.UploadButton(

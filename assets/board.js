@@ -3,11 +3,11 @@
 // live.js stands before this file. The file of the paper follows it: sketchpad.js (ink) or facade.js (class colours).
 // A paper has
 //   canvas, tools (names), keys (key -> tool), sizes ([largest, usual])
-//   begin(point) -> a new operation   extend(operation, points)   end(operation)
+//   begin(point) -> a new operation   extend(operation, points)   end(operation) -> whether it has changed anything
 //   repaint(operations)   read(image) -> a "picture" operation   picture() -> the data: URL that is sent
 //   cursor(tool, size) -> width of the tool as a share of the paper, or 0   firstExample: to start with, if any
 //
-// props.judged: whether the model brings a discriminator, for the realism map.
+// props.chooser: where a picture can be uploaded. props.judged: whether the model brings a discriminator, for the realism map.
 //
 // The drawing is a list of operations; undo takes the last one away and paints the rest again.
 
@@ -73,6 +73,8 @@ class Board {
     const image = new Image();
     image.src = url;
     await image.decode();
+    // The same photo with other lines: one step back leads to what was there before the photo.
+    if (reference && this.operations.at(-1)?.reference === reference) this.operations.pop();
     this.do({ ...this.paper.read(image), reference });
   }
 
@@ -83,7 +85,8 @@ class Board {
     const url = this.paper.picture();
     props.value = url;
     element.querySelector(".pad-variants").replaceChildren(); // they belong to the drawing before
-    remember(this.operations.length ? url : "");
+    const last = this.operations.at(-1);
+    remember(last && last.kind !== "clear" ? this.paper.canvas.toDataURL("image/png") : "");
     this.changed();
   }
 
@@ -138,13 +141,15 @@ class Board {
   }
 
   pressed(event) {
+    const pen = event.pointerType === "pen";
+    if (this.live && pen && !this.live.pen) this.cancelled({ pointerId: this.live.pointer }); // the hand that rests
     if (this.live || (event.pointerType === "mouse" && event.button !== 0)) return;
     event.preventDefault();
     this.paper.canvas.focus({ preventScroll: true, focusVisible: false });
     this.paper.canvas.setPointerCapture(event.pointerId);
-    const turned = event.pointerType === "pen" && event.buttons & 32; // the back of the pen erases
+    const turned = pen && event.buttons & 32; // the back of the pen erases
     this.live = this.paper.begin(this.point(event), turned ? "eraser" : this.tool, Number(this.size.value));
-    this.live.pointer = event.pointerId;
+    Object.assign(this.live, { pointer: event.pointerId, pen });
     element.classList.remove("pad-empty");
     this.waiting.push(event.timeStamp);
     this.changed();
@@ -154,8 +159,9 @@ class Board {
     if (!this.live || event.pointerId !== this.live.pointer) return;
     const operation = this.live;
     this.live = null;
-    this.paper.end?.(operation);
-    this.do(operation);
+    if (this.paper.end(operation)) return this.do(operation);
+    this.paint();
+    this.changed();
   }
 
   // The browser took the pointer away, to scroll or to zoom: what it had begun was not meant.
@@ -198,7 +204,7 @@ class Board {
     const on = element.classList.toggle(`pad-${name}`);
     button(name).setAttribute("aria-pressed", String(on));
     if (name === "compare") this.showCompared();
-    else this.changed();
+    else if (on) this.changed(); // the map of what is seen is not there yet
   }
 
   act(action) {
@@ -242,6 +248,7 @@ class Board {
     this.size.addEventListener("input", () => this.showSize());
     this.split.addEventListener("input", () => element.style.setProperty("--split", `${this.split.value}%`));
     listenToKeys((...pressed) => this.key(...pressed));
+    listenToFiles(hand);
     watch("value", () => {
       const value = props.value;
       if (value?.drawing) this.load(value.drawing, value.reference);
@@ -258,18 +265,21 @@ class Board {
       if (drawing !== this.paper.picture()) return; // who has drawn on wants others
       element.querySelector(".pad-variants").replaceChildren();
       answer.pictures.forEach((picture, i) =>
-        thumbnail(".pad-variants", picture, `Show variant ${i + 1}`, () => (this.face.src = picture))
+        thumbnail(".pad-variants", picture, `Show variant ${i + 1}`, () => {
+          this.face.src = picture;
+          if (element.classList.contains("pad-realism")) this.toggle("realism"); // its map is of the live picture
+        })
       );
       say("Choose a variant to see it large; draw on to go back to the live picture.");
     } catch (error) {
-      say(error.message, true);
+      say(remedy(error), true);
     } finally {
       enable("variants", true);
     }
   }
 
   async showExamples() {
-    const examples = await ask("examples");
+    const examples = await insist("examples");
     for (const { name, drawing } of examples) {
       thumbnail(".pad-examples", drawing, `Start from: ${name}`, () => this.load(drawing));
     }

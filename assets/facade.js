@@ -43,8 +43,10 @@ class LabelPaper {
     roam(this.swatches, 1, (label) => this.choose(label));
   }
 
+  // Who chooses a class means to paint with it.
   choose(label) {
     this.label = label;
+    if (button("eraser").getAttribute("aria-pressed") === "true") button("brush").click();
     this.swatches.forEach((swatch, i) => (swatch.ariaChecked = String(i === label)));
     this.swatches.forEach((swatch, i) => (swatch.tabIndex = i === label ? 0 : -1));
     const palette = this.swatches[label].parentElement; // on a phone it scrolls; the page itself must not
@@ -144,6 +146,10 @@ class LabelPaper {
       }
     }
     this.show();
+  }
+
+  end() {
+    return this.labels.some((label, i) => label !== this.before[i]);
   }
 
   // The picture's colours are class colours already: Python has seen to it.

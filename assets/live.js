@@ -18,9 +18,29 @@ async function ask(name, request = null) {
   } catch {
     // Told below, as is the missing answer that Gradio gives in place of some errors.
   }
-  if (!answer) throw new Error(`No answer from the server. Your ${props.source} is safe here.`);
+  if (!answer) throw Object.assign(new Error(`No answer from the server. Your ${props.source} is safe here.`), { lost: true });
   if (answer.error) throw Object.assign(new Error(answer.error), { told: true });
   return answer;
+}
+
+// What a tab opens with: nobody else would ask for it again.
+async function insist(name) {
+  for (let failed = false; ; failed = true) {
+    try {
+      const answer = await ask(name);
+      if (failed) say("");
+      return answer;
+    } catch (error) {
+      if (!element.isConnected) throw error;
+      say(`${error.message} Trying again …`, true);
+      await new Promise((resolve) => setTimeout(resolve, 3000));
+    }
+  }
+}
+
+// What to tell of an error after which nothing is tried again by itself.
+function remedy(error) {
+  return error.lost ? `${error.message} Try again in a few seconds.` : error.message;
 }
 
 // A request is sent only when the answer to the last one is there, and always with the newest state.
@@ -78,6 +98,33 @@ function listenToKeys(handler) {
     if (handler(event.key.toLowerCase(), command, event.shiftKey)) event.preventDefault();
   };
   document.addEventListener("keydown", onKey);
+}
+
+// take(file, target): a file that is dropped on a part of the board, or pasted while it is seen. Without a listener a browser
+// would leave the page to open what is dropped.
+function listenToFiles(take) {
+  element.addEventListener("dragover", (event) => event.preventDefault());
+  element.addEventListener("drop", (event) => {
+    event.preventDefault();
+    const [file] = event.dataTransfer.files;
+    if (file) take(file, event.target);
+  });
+  const onPaste = (event) => {
+    if (!element.isConnected) return document.removeEventListener("paste", onPaste);
+    const [file] = event.clipboardData.files;
+    if (file && element.offsetParent) take(file);
+  };
+  document.addEventListener("paste", onPaste);
+}
+
+// Gives a file to the upload of Gradio that props.chooser finds, as if it had been chosen there.
+function hand(file) {
+  const input = document.querySelector(props.chooser);
+  if (!input) return say("Wait until the last photo is there, or close the webcam, and try again.", true);
+  const files = new DataTransfer();
+  files.items.add(file);
+  input.files = files.files;
+  input.dispatchEvent(new Event("change", { bubbles: true }));
 }
 
 const HISTORY_KEYS = (shift) => ({ z: shift ? "redo" : "undo", y: "redo" }); // with Ctrl or Cmd

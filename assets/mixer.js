@@ -76,6 +76,7 @@ class Mixer {
     this.at = at;
     this.state = this.steps[at];
     remember(JSON.stringify(this.state));
+    find(".mix-cells [aria-pressed=true]")?.removeAttribute("aria-pressed"); // that was another mix
     this.selected = Math.min(this.selected, this.state.faces.length - 1);
     if (this.state.faces !== this.sheetFaces) this.close("sheet"); // it shows blends of other faces
     this.show();
@@ -277,7 +278,7 @@ class Mixer {
       this.successors.set(replaced, own);
       this.setFace(place, own, hint);
     } catch (error) {
-      this.tell(error.message, true);
+      this.tell(remedy(error), true);
     }
   }
 
@@ -316,7 +317,7 @@ class Mixer {
       roam(cells, Math.sqrt(cells.length));
       this.open(".mix-sheet");
     } catch (error) {
-      this.tell(error.message, true);
+      this.tell(remedy(error), true);
     }
     enable("sheet", true);
   }
@@ -324,9 +325,8 @@ class Mixer {
   makeCell(i, action) {
     const cell = Object.assign(document.createElement("button"), { type: "button", ariaLabel: `Take the weights of blend ${i + 1}` });
     cell.addEventListener("click", () => {
-      find(".mix-cells [aria-pressed=true]")?.removeAttribute("aria-pressed");
-      cell.setAttribute("aria-pressed", "true");
       action();
+      cell.setAttribute("aria-pressed", "true");
     });
     return cell;
   }
@@ -344,9 +344,10 @@ class Mixer {
     try {
       const { mp4, gif } = await ask("film", { ...this.recipe(), job });
       this.showFilm(toUrl(mp4, "video/mp4"), toUrl(gif, "image/gif"));
+      this.open(".mix-film"); // it may have been closed meanwhile
     } catch (error) {
       this.close("film");
-      this.tell(error.message, true);
+      this.tell(remedy(error), true);
     }
     clearInterval(timer);
     element.classList.remove("mix-filming");
@@ -373,7 +374,7 @@ class Mixer {
       const { picture } = await ask("large", this.recipe());
       save(picture, "blend.png");
     } catch (error) {
-      this.tell(error.message, true);
+      this.tell(remedy(error), true);
     }
   }
 
@@ -389,6 +390,7 @@ class Mixer {
   close(name) {
     const section = find(`.mix-${name}`);
     if (section.contains(document.activeElement)) button(name).focus();
+    section.querySelector("video")?.pause();
     section.hidden = true;
   }
 
@@ -469,18 +471,10 @@ class Mixer {
       if (action) this.act(action);
       return action;
     });
-    // A browser would leave the page to open what is dropped.
-    element.addEventListener("dragover", (event) => event.preventDefault());
-    element.addEventListener("drop", (event) => {
-      event.preventDefault();
-      const place = this.slots.indexOf(event.target.closest(".mix-slot"));
-      this.takeOwn(event.dataTransfer.files[0], place < 0 ? this.selected : place);
+    listenToFiles((file, target) => {
+      const place = this.slots.indexOf(target?.closest(".mix-slot"));
+      this.takeOwn(file, place < 0 ? this.selected : place);
     });
-    const onPaste = (event) => {
-      if (!element.isConnected) return document.removeEventListener("paste", onPaste);
-      if (element.offsetParent && event.clipboardData.files.length) this.takeOwn(event.clipboardData.files[0], this.selected);
-    };
-    document.addEventListener("paste", onPaste);
   }
 
   // As it was before a reload, if that fits this model.

@@ -20,14 +20,10 @@ class Segments {
   async open() {
     if (props.value) return this.load(props.value);
     say("Looking at the photo …");
-    try {
-      const first = await ask("first");
-      if (this.value !== undefined) return; // a visitor was quicker
-      props.value = first; // so that Gradio sees a change when the photo is taken away
-      this.load(first);
-    } catch (error) {
-      say(error.message, true);
-    }
+    const first = await insist("first");
+    if (this.value !== undefined) return; // a visitor was quicker
+    props.value = first; // so that Gradio sees a change when the photo is taken away
+    this.load(first);
   }
 
   async load(value) {
@@ -163,18 +159,6 @@ class Segments {
     else save(this.overlay(), `${this.value.name}_overlay.png`);
   }
 
-  // A picture on the clipboard is given to the upload beside this view, as if it had been chosen there.
-  pasted(event) {
-    const [file] = event.clipboardData.files;
-    if (!file || !element.offsetParent) return;
-    const files = new DataTransfer();
-    files.items.add(file);
-    const input = document.querySelector(props.chooser);
-    if (!input) return say("Wait until the last photo is there, or close the webcam, and paste again.", true);
-    input.files = files.files;
-    input.dispatchEvent(new Event("change", { bubbles: true }));
-  }
-
   listen() {
     this.stage.addEventListener("pointermove", (event) => this.point(event));
     this.stage.addEventListener("pointerdown", (event) => this.point(event));
@@ -192,11 +176,7 @@ class Segments {
     const page = element.closest("[role=tabpanel]") ?? document.body;
     new MutationObserver(nameExamples).observe(page, { childList: true, subtree: true });
     watch("value", () => this.load(props.value));
-    const onPaste = (event) => {
-      if (element.isConnected) this.pasted(event);
-      else document.removeEventListener("paste", onPaste);
-    };
-    document.addEventListener("paste", onPaste);
+    listenToFiles(hand);
   }
 }
 

@@ -56,6 +56,7 @@ class InkPaper {
 
   end(stroke) {
     stroke.points.push(stroke.points.at(-1)); // the segments end half way to the last point
+    return true;
   }
 
   read(image) {

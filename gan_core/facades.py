@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from gan_core.image import to_rgb
+from gan_core.image import shrink, to_rgb
 from gan_core.palette import FACADES, LEAST_NEAR
 
 SIZE = 256
@@ -30,7 +30,7 @@ def read_label_map(picture: Image.Image) -> Image.Image:
 
 
 def read_pair(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """A label map, and the photo beside it if the picture is a pair of equal halves, in either order.
+    """A label map, and the photo beside it if the picture is a pair of equal halves, in either order; to look at.
 
     Raises PictureError as `read_label_map`.
     """
@@ -41,7 +41,7 @@ def read_pair(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
         shares = [FACADES.near_share(half) for half in halves]
         if min(shares) < LEAST_NEAR <= max(shares):
             photo, label_map = (halves[i] for i in np.argsort(shares))
-            return read_label_map(label_map), photo
+            return read_label_map(label_map), shrink(photo, 2 * SIZE)
     return read_label_map(picture), None
 
 

@@ -1,7 +1,7 @@
 """The one place where pictures become tensors and back, and where hostile uploads stop.
 
-Pictures are `PIL.Image`. Tensors are float32 `(N, C, H, W)` in [-1, 1]. Nothing else in this project
-converts between the two.
+Pictures are `PIL.Image`. Tensors are float32 `(N, C, H, W)` in [-1, 1]. Two others convert between the two: the
+VAE-GAN's views, for networks that want [0, 1] (train/pictures.py), and exported graphs, within themselves (export.py).
 """
 
 import base64

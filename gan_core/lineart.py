@@ -170,16 +170,17 @@ def pen(lines: list[Polyline], rng: np.random.Generator) -> np.ndarray:
     """Draws with a random pen: width of the drawing, width of each line, gaps."""
     side = SIZE * SUPERSAMPLING
     paper = np.full((side, side), 255, np.uint8)
+    middle = (SUPERSAMPLING - 1) / 2  # of the pixels that one becomes
     width = rng.uniform(0.9, 4.0) * SUPERSAMPLING
     variation = rng.uniform(0, 0.35)
     widths = (width * rng.lognormal(0, variation, len(lines))).round().clip(1, 5 * SUPERSAMPLING).astype(int)
     for thickness in np.unique(widths):
-        alike = [line * SUPERSAMPLING for line, its in zip(lines, widths) if its == thickness]
+        alike = [line * SUPERSAMPLING + middle for line, its in zip(lines, widths) if its == thickness]
         draw_polylines(paper, alike, int(thickness), smooth=False)
     if lines and rng.random() < 0.4:
         for _ in range(rng.integers(1, 12)):
             line = lines[rng.integers(len(lines))]
-            x, y = line[rng.integers(len(line))] * SUPERSAMPLING
+            x, y = line[rng.integers(len(line))] * SUPERSAMPLING + middle
             cv2.circle(paper, (round(float(x)), round(float(y))), int(rng.uniform(2, 8) * SUPERSAMPLING), 255, -1)
     return cv2.resize(paper, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
 

@@ -31,6 +31,14 @@ JPEG_SPACE = np.array(
 Color = tuple[int, int, int]
 
 
+def pixels_of(picture: Image.Image) -> np.ndarray:
+    """RGB `(H, W, 3)`; of a picture larger than LABEL_SIDE some pixels only, and no new colours between them."""
+    picture = to_rgb(picture)
+    scale = min(1.0, LABEL_SIDE / max(picture.size))
+    size = tuple(max(1, round(side * scale)) for side in picture.size)
+    return np.asarray(picture if size == picture.size else picture.resize(size, Image.Resampling.NEAREST))
+
+
 @dataclass(frozen=True)
 class Palette:
     """Class `i` is called `names[i]` and painted in `colors[i]`. void: colour of what belongs to no class."""
@@ -57,11 +65,7 @@ class Palette:
         class that shows itself clearly within three pixels of it, or has just its colour.
         Raises PictureError if the picture is no map in these colours.
         """
-        picture = to_rgb(picture)
-        if max(picture.size) > LABEL_SIDE:
-            scale = LABEL_SIDE / max(picture.size)
-            picture = picture.resize([max(1, round(side * scale)) for side in picture.size], Image.Resampling.NEAREST)
-        pixels = np.asarray(picture)
+        pixels = pixels_of(picture)
         distances = self._distances(pixels)
         far = distances.min(axis=-1) > NEAR**2
         if far.mean() > 1 - LEAST_NEAR:
@@ -84,7 +88,7 @@ class Palette:
 
     def near_share(self, picture: Image.Image) -> float:
         """Share of the pixels that are close to a class colour: high for a label map, low for a photo."""
-        return float((self._distances(np.asarray(to_rgb(picture))).min(axis=-1) <= NEAR**2).mean())
+        return float((self._distances(pixels_of(picture)).min(axis=-1) <= NEAR**2).mean())
 
     def to_picture(self, labels: np.ndarray) -> Image.Image:
         """Class numbers `(H, W)` -> RGB picture. 255 becomes void, where the palette has one."""

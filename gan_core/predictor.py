@@ -137,7 +137,7 @@ class Pix2PixPredictor:
 def has_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 is worth using there; a CPU without units for it would only be slower."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 

@@ -274,8 +274,8 @@ def fitted_head(layout: FaceLayout, rng: np.random.Generator) -> list[Polyline]:
     shapes: list[Polyline] = []
     kind = rng.choice(["jaw", "face", "head", "none"], p=[0.35, 0.2, 0.37, 0.08])
     if kind == "jaw":
-        reach = int(rng.integers(8, 13))
-        shapes.append(oval[18 - reach : 19 + reach])  # around the chin
+        beside = int(rng.integers(8, 13))
+        shapes.append(oval[18 - beside : 19 + beside])  # around the chin
     elif kind == "face":
         shapes.append(closed(oval))
     elif kind == "head":

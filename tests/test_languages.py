@@ -30,6 +30,7 @@ GRADIO = {  # says this in English in whatever language
     "Warning",
     "Error",
     "common.complete",
+    "File(s) exceed the maximum allowed size of {1}: {2}",
     "processing |",
     "queue: {1} |",
     "In queue: {1} of {2}",

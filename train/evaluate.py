@@ -40,8 +40,16 @@ from train.evaluate_segmentation import evaluate_segmentation
 from train.evaluate_vaegan import evaluate_vaegan
 from train.judge import load_judge, read_labels
 from train.metrics import as_batch, compare, eye_rate, face_rate, label_scores, sliced_wasserstein
+from train.run import RunError, find_device
 
 JUDGE = Path(__file__).parent.parent / "assets" / "checkpoints" / "judge.safetensors"
+OPTIONS = {  # that only one task knows
+    "drawings": "sketch2face",
+    "judge": "facades",
+    "fid": "facades",
+    "lpips": "facades",
+    "test_time_augmentation": "segmentation",
+}
 
 
 def predict_all(predictor: Pix2PixPredictor, sources: list[Image.Image], batch: int = 8) -> list[Image.Image]:
@@ -135,6 +143,13 @@ def evaluate_pictures(options: argparse.Namespace) -> dict:
     return evaluate_facades(predictor, options.data, options.out, options.judge, networks)
 
 
+def refuse_what_is_ignored(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Raises DataError for an option of another task."""
+    for name, task in OPTIONS.items():
+        if options.task != task and getattr(options, name) != parser.get_default(name):
+            raise DataError(f"--{name.replace('_', '-')} is for {task}. Leave it out for {options.task}.")
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         allow_abbrev=False, prog="python -m train.evaluate", description=__doc__.split("\n\n")[0]
@@ -156,8 +171,10 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args(arguments)
-    options.out.mkdir(parents=True, exist_ok=True)
     try:
+        options.device = find_device(options.device)
+        refuse_what_is_ignored(options, parser)
+        options.out.mkdir(parents=True, exist_ok=True)
         if options.task == "segmentation":
             segmenter = Segmenter.from_checkpoint(options.checkpoint, options.device)
             figures = evaluate_segmentation(segmenter, options.data, options.out, options.test_time_augmentation)
@@ -166,7 +183,7 @@ def main(arguments: list[str] | None = None) -> None:
             figures = evaluate_vaegan(mixer, options.data, options.out)
         else:
             figures = evaluate_pictures(options)
-    except (CheckpointError, DataError, PictureError) as error:
+    except (CheckpointError, DataError, PictureError, RunError) as error:
         raise SystemExit(f"error: {error}") from error
     figures = {name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()}
     (options.out / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n")

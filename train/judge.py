@@ -18,11 +18,11 @@ from tqdm import tqdm
 
 from gan_core import checkpoint
 from gan_core.checkpoint import CheckpointError
-from gan_core.image import PictureError
+from gan_core.image import PictureError, to_tensor
 from gan_core.maxpool_unet import MaxPoolUNet, MaxPoolUNetConfig
 from gan_core.palette import FACADES
 from train.data import DataError, EpochBatches, PairFolder, augment_pair
-from train.run import autocast, batches, linear_decay
+from train.run import RunError, autocast, batches, find_device, linear_decay
 
 JUDGE = MaxPoolUNetConfig(in_channels=12, out_channels=len(FACADES), widths=(32, 64, 128, 256), convolutions=2)
 LEARNING_RATE = 1e-3
@@ -54,7 +54,7 @@ class LabelledFacades(PairFolder):
         rng = np.random.default_rng((self.seed, epoch, index))
         source, photo = self.pair(index)
         labels, photo = augment_pair(FACADES.to_labels(source), np.asarray(photo), rng, self.zoom)
-        photo = torch.from_numpy(photo.transpose(2, 0, 1) / np.float32(127.5) - 1)
+        photo = to_tensor(photo)[0]
         # Light and contrast say nothing about what a thing is.
         contrast, light = rng.uniform(0.75, 1.25), rng.uniform(-0.25, 0.25)
         return photo * contrast + light, torch.from_numpy(labels.astype(np.int64))
@@ -110,8 +110,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args(arguments)
     try:
-        train_judge(options.data, options.out, options.epochs, options.seed, options.workers, options.device)
-    except (CheckpointError, DataError, OSError, PictureError) as error:
+        device = find_device(options.device)
+        train_judge(options.data, options.out, options.epochs, options.seed, options.workers, device)
+    except (CheckpointError, DataError, OSError, PictureError, RunError) as error:
         raise SystemExit(f"error: {error}") from error
     print(f"Done: {options.out}")
 

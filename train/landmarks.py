@@ -36,7 +36,7 @@ MESH = {
     ],
 }
 PERSON, VOID = 15, 255  # in Pascal VOC's class maps
-DOUBT = 0.2  # what is neither less nor more than 1 - DOUBT a person is void, which nobody learns from
+DOUBT = 0.2  # what is neither less than this nor more than 1 - DOUBT a person is void: nobody learns from it
 BEYOND = 64  # pixels that a figure goes on outside the picture
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
@@ -116,12 +116,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--people", type=Path, metavar="OUT", help="write photos and class maps of people instead")
     parser.add_argument("--at-most", type=int, default=800, metavar="N", help="of those (default: %(default)s)")
     options = parser.parse_args(arguments)
+    if options.at_most < 1:
+        parser.error("--at-most must be at least 1")
     data = options.data
     folders = [data / split for split in ("train", "val") if (data / split).is_dir()]
-    if not folders:
-        raise SystemExit(
-            f"{data} has neither train/ nor val/. Run `python -m train.prepare faces PHOTOS {data}` first."
-        )
+    if not folders or (options.people and data / "train" not in folders):
+        raise SystemExit(f"{data} has no train/. Run `python -m train.prepare faces PHOTOS {data}` first.")
     try:
         import cv2
         import mediapipe

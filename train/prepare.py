@@ -176,7 +176,7 @@ def report(out: Path, kept: list[dict], things: str) -> None:
     counts = {split: sum(r["split"] == split for r in kept) for split in ("train", "val")}
     print(f"{counts['train']} {things} in {out / 'train'}, {counts['val']} in {out / 'val'}.")
     print(f"Look at {out / 'contact_sheet.png'}.")
-    skipped = (out / "skipped.txt").read_text().count("\n")
+    skipped = (out / "skipped.txt").read_text(encoding="utf-8").count("\n")
     if skipped:
         print(f"{skipped} skipped; the reasons are in {out / 'skipped.txt'}.")
 
@@ -536,7 +536,7 @@ def prepare_facades(
     with locked(out):
         kept = work_through(jobs, partial(prepare_facade, out=out, order=order), out, workers)
         if not kept:
-            reason = (out / "skipped.txt").read_text().splitlines()[0]
+            reason = (out / "skipped.txt").read_text(encoding="utf-8").splitlines()[0]
             raise DataError(f"none of the {len(jobs)} pairs in {source} can be used. The first: {reason}.")
         chosen = [kept[i] for i in evenly(len(kept), 16)]
         sides = [

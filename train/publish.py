@@ -79,7 +79,7 @@ def gather_space(root: Path, models: list[tuple[str, str, Path]], hardware: str)
             name = path.relative_to(root)
             if path.suffix in endings and not any(part.startswith((".", "__")) for part in name.parts[:-1]):
                 files[name.as_posix()] = path
-    cards = (root / "assets" / "checkpoints" / "README.md").read_text()
+    cards = (root / "assets" / "checkpoints" / "README.md").read_text(encoding="utf-8")
     sections = ["# Model card"]
     for task in TASKS:
         name = f"assets/checkpoints/{task}.safetensors"
@@ -92,7 +92,7 @@ def gather_space(root: Path, models: list[tuple[str, str, Path]], hardware: str)
     files["requirements.txt"] = write_requirements(hardware)
     files[".gitattributes"] = "".join(f"*{ending} filter=lfs diff=lfs merge=lfs -text\n" for ending in sorted(BINARY))
     places = [place for _, place, file in models if file != Path(place)]  # those that were fetched from the Hub
-    files["README.md"] = write_front_page((root / "README.md").read_text(), places, hardware)
+    files["README.md"] = write_front_page((root / "README.md").read_text(encoding="utf-8"), places, hardware)
     return files
 
 
@@ -149,7 +149,7 @@ def pin(names: Iterable[str]) -> dict[str, str]:
 
 def check_space(folder: Path) -> None:
     """Raises PublishError, or CheckpointError, if the Hub would refuse these files, or the app fail with them."""
-    check_settings(SpaceCard((folder / "README.md").read_text()).data.to_dict(), folder)
+    check_settings(SpaceCard((folder / "README.md").read_text(encoding="utf-8")).data.to_dict(), folder)
     for task in TASKS:
         MODELS.get(task, Pix2PixPredictor).from_checkpoint(folder / "assets" / "checkpoints" / f"{task}.safetensors")
     check_files(folder)
@@ -157,7 +157,7 @@ def check_space(folder: Path) -> None:
 
 def check_settings(settings: dict, folder: Path) -> None:
     """The front matter of a Space's README.md; see huggingface.co/docs/hub/spaces-config-reference."""
-    requirements = (folder / "requirements.txt").read_text().splitlines()
+    requirements = (folder / "requirements.txt").read_text(encoding="utf-8").splitlines()
     python = re.match(r"3\.(\d+)", str(settings.get("python_version", "")))
     rules = {
         "sdk": settings.get("sdk") == "gradio",
@@ -206,7 +206,7 @@ def gather_model(task: str, file: Path, repo: str, notes: str = "", root: Path =
     loaded = checkpoint.load(file, task)
     MODELS.get(task, Pix2PixPredictor).from_checkpoint(file)
     if is_shipped(task, file, root):
-        section = card_section((root / "assets" / "checkpoints" / "README.md").read_text(), task)
+        section = card_section((root / "assets" / "checkpoints" / "README.md").read_text(encoding="utf-8"), task)
         notes = f"{notes}\n\n{section}".strip()
     config = {"format": checkpoint.FORMAT, "version": checkpoint.VERSION, "task": task, "networks": loaded.configs}
     return {
@@ -356,7 +356,7 @@ def publish(options: argparse.Namespace, folder: Path) -> None:
         write_files(gather_space(ROOT, options.model, options.hardware), folder)
         check_space(folder)
     else:
-        notes = options.notes.read_text() if options.notes else ""
+        notes = options.notes.read_text(encoding="utf-8") if options.notes else ""
         file = hub.find(options.checkpoint)
         write_files(gather_model(options.task, file, options.repo, notes), folder)
         check_files(folder)

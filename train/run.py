@@ -402,7 +402,10 @@ def unpack_state(parts: dict[str, nn.Module | Optimizer], device: torch.device, 
     """
     try:
         for name, part in parts.items():
-            part.load_state_dict(state[name])
+            if isinstance(part, Optimizer):
+                load_moments(part, state[name])
+            else:
+                part.load_state_dict(state[name])
     except (KeyError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[-1].strip(".\t ")  # torch lists all tensors, one a line
         raise RunError(
@@ -411,6 +414,21 @@ def unpack_state(parts: dict[str, nn.Module | Optimizer], device: torch.device, 
     torch.set_rng_state(state["rng"])
     if "cuda_rng" in state and device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda_rng"], device)
+
+
+def load_moments(optimizer: Optimizer, state: dict) -> None:
+    """The state of an optimiser, but with the settings that it has now, and in the memory format of its parameters.
+
+    The fused Adam reads memory as it lies: in another format, a weight would get the moments of another one.
+    """
+    settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, now in zip(optimizer.param_groups, settings):
+        group.update(now)
+    for parameter, moments in optimizer.state.items():
+        for name, value in moments.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                moments[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def training_facts(config: Config, step: int, pictures: int, images_per_second: float, init: Path | None) -> dict:
@@ -677,6 +695,13 @@ def begin(
         run, earlier = RunFolder.open(options.resume)
         if earlier["task"] != task:
             raise RunError(f"{options.resume} is a run of {earlier['task']}, not of {task}.")
+        if options.out and options.out.resolve() != run.path.resolve():
+            raise RunError(f"--resume goes on in {run.path} itself. Leave out --out {options.out}.")
+        if options.init and str(options.init) != earlier.get("init"):
+            raise RunError(
+                f"--resume goes on from what {run.path} has learnt. Leave out --init {options.init}; or, to start from "
+                "its weights, leave out --resume."
+            )
         config = choose_config(preset, earlier["config"], overrides)
         check_parts(config.batch_size, options.accumulate)
         stack.enter_context(locked(run.path))
@@ -747,8 +772,10 @@ def set_off(
         loaded = parallel.from_first(lambda: checkpoint.load(init, task))
         parallel.say(f"Starting from {init}: {training.start_from(loaded)}.")
     end = min(total, stop_at or total)
-    if training.step >= end:
+    if training.step >= total:
         parallel.say(f"{run.path} has finished its {total} steps already. Give more --epochs to train on.")
+    elif training.step >= end:
+        parallel.say(f"{run.path} is after step {training.step} of {total} already. Give a later --stop-at, or none.")
     return end
 
 

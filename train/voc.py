@@ -92,7 +92,7 @@ def find_voc(root: Path, train_list: str = "") -> dict[str, Job]:
 
 def read_list(file: Path) -> list[str]:
     """The stems in a list of names; or of paths, as some lists of trainaug have it."""
-    return [Path(line.split()[0]).stem for line in file.read_text().splitlines() if line.strip()]
+    return [Path(line.split()[0]).stem for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def find_folder(folder: Path, val_share: float, seed: int) -> dict[str, Job]:
@@ -200,7 +200,7 @@ def prepare_voc(
     with locked(out):
         kept = work_through(jobs, partial(prepare_pair, out=out), out, workers)
         if not kept:
-            reason = (out / "skipped.txt").read_text().splitlines()[0]
+            reason = (out / "skipped.txt").read_text(encoding="utf-8").splitlines()[0]
             raise DataError(f"none of the {len(jobs)} pairs in {source} can be used. The first: {reason}.")
         chosen = [kept[i] for i in evenly(len(kept), 24)]
         photos = [open_picture(out / record["split"] / "photos" / f"{record['name']}.jpg") for record in chosen]
@@ -221,7 +221,8 @@ class Views:
     least, most: the photo's shorter side becomes this many times the size, before the view is cut out.
     turn: degrees, either way. colour: strength of changes of light, contrast and colour; 0 for none.
     paste: share of the views onto which the objects of another picture are pasted (Ghiasi et al.: Simple
-        Copy-Paste, arXiv 2012.07177); rare classes are drawn more often than they are met.
+        Copy-Paste, arXiv 2012.07177), half as small at the smallest; rare classes are drawn more often than they
+        are met.
     """
 
     size: int = 128
@@ -348,8 +349,9 @@ def random_view(
     stretch, mirror = math.exp(rng.uniform(-0.1, 0.1)), rng.choice([-1, 1])
     half = size / 2 / scale
     centre = [rng.uniform(*sorted((half, side - half))) for side in (width, height)]
-    if scale < 2 / 3:  # else pixels would be left out, and fine texture would flicker
-        shape = photo.shape[1] // 2, photo.shape[0] // 2
+    parts = 2 ** math.ceil(math.log2(2 / 3 / scale)) if scale < 2 / 3 else 1
+    if parts > 1:  # else pixels would be left out, and fine texture would flicker
+        shape = max(1, width // parts), max(1, height // parts)
         ratio = shape[0] / width, shape[1] / height
         photo = cv2.resize(photo, shape, interpolation=cv2.INTER_AREA)
     else:

@@ -146,8 +146,21 @@ class Pen:
     def face_url(self) -> str:
         return self.board.locator(".pad-face").get_attribute("src")
 
+    def paper_url(self, side: int = 256) -> str:
+        """What is on the paper, at the size in which the page sends it."""
+        return self.board.locator(".pad-paper").evaluate(
+            """(paper, side) => {
+                const small = Object.assign(document.createElement("canvas"), { width: side, height: side });
+                const context = small.getContext("2d");
+                context.imageSmoothingQuality = "high";
+                context.drawImage(paper, 0, 0, side, side);
+                return small.toDataURL("image/png");
+            }""",
+            side,
+        )
+
     def drawing_url(self) -> str | None:
-        """The drawing as the page sends it, if there is one."""
+        """The drawing as a reload will find it, if there is one."""
         task = {"sketch-board": "sketch2face", "facade-board": "facades"}[self.board.get_attribute("id")]
         return self.page.evaluate(f"() => window.sessionStorage.getItem('board-{task}')")
 

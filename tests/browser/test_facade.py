@@ -10,8 +10,8 @@ from gan_core.palette import FACADES
 
 
 def labels(pen) -> np.ndarray:
-    """The map as the page sends it; every pixel must be of a class colour."""
-    picture = read_data_url(pen.drawing_url())
+    """The map on the paper; every pixel must be of a class colour."""
+    picture = read_data_url(pen.paper_url())
     assert picture.size == (256, 256)
     assert {color for _, color in picture.getcolors()} <= set(FACADES.colors)
     return FACADES.to_labels(picture)
@@ -90,6 +90,23 @@ def test_brush_eraser_fill_undo_redo_and_clear(pen):
     assert (labels(pen) == BACKGROUND).all()
     pen.click("undo")
     assert (labels(pen) == DOOR).any()
+
+
+def test_what_changes_nothing_is_no_step_and_who_chooses_a_class_paints_with_it(pen):
+    wall = labels(pen)
+    choose(pen, "window")
+    pen.stroke([(0.3, 0.3), (0.5, 0.5)])
+    window = labels(pen)
+    pen.click("undo")
+    pen.stroke([(0.2, 0.2), (0.2, 0.2)])  # a tap with the rectangle
+    pen.click("redo")
+    assert (labels(pen) == window).all(), "redo is still there"
+    pen.click("undo")
+    assert (labels(pen) == wall).all()
+    pen.click("eraser")
+    choose(pen, "door")
+    pen.stroke([(0.3, 0.5), (0.7, 0.5)])
+    assert labels(pen)[128, 128] == DOOR
 
 
 def test_keyboard_chooses_tools_and_classes(pen):

@@ -1,5 +1,6 @@
 """A real Chromium draws real strokes on the real app with the shipped model."""
 
+import base64
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,46 @@ def test_a_photo_becomes_lines_and_the_detail_can_be_changed(visit):
     pen.stroke([(0.1, 0.9), (0.9, 0.9)])
     pen.page.click("[data-action=undo]")
     assert pen.ink() > before, "undo takes the stroke away and leaves the photo's lines"
+    pen.page.click("[data-action=undo]")
+    assert pen.ink() == 0, "all details of a photo are one step"
+
+
+@pytest.mark.parametrize("event", ["paste", "drop"])
+def test_a_photo_is_pasted_or_dropped_on_the_paper(visit, event):
+    pen = visit()
+    pen.board.locator(".pad-examples button").first.wait_for()
+    pen.page.evaluate(
+        """([base64, event]) => {
+            const content = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0)), data = new DataTransfer();
+            data.items.add(new File([content], "face.jpg", {type: "image/jpeg"}));
+            const dropped = new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true});
+            if (event === "drop") document.querySelector(".pad-paper").dispatchEvent(dropped);
+            else document.dispatchEvent(new ClipboardEvent("paste", {clipboardData: data, bubbles: true}));
+            if (event === "drop" && !dropped.defaultPrevented) throw new Error("the browser would leave the page");
+        }""",
+        [base64.b64encode(FACE.read_bytes()).decode(), event],
+    )
+    pen.wait_for_another(None)
+    assert pen.ink() > 500
+    assert pen.page.locator("#detail").is_visible()
+
+
+def test_a_pen_draws_although_a_hand_rests_on_the_paper(visit):
+    pen = visit()
+    pen.page.evaluate(
+        """([hand, from, to]) => {
+            const paper = document.querySelector(".pad-paper");
+            paper.setPointerCapture = () => {};
+            const send = (type, pointerType, pointerId, [x, y]) => paper.dispatchEvent(new PointerEvent(type, {
+                pointerId, pointerType, pressure: 0.5, clientX: x, clientY: y, bubbles: true, buttons: 1 }));
+            send("pointerdown", "touch", 3, hand);
+            send("pointerdown", "pen", 7, from); send("pointermove", "pen", 7, to); send("pointerup", "pen", 7, to);
+            send("pointerup", "touch", 3, hand);
+        }""",
+        [pen.at(0.8, 0.9), pen.at(0.2, 0.2), pen.at(0.6, 0.2)],
+    )
+    paper = np.asarray(read_data_url(pen.paper_url()).convert("L"))
+    assert (paper[48:56] < 128).any() and not (paper[200:] < 128).any()
 
 
 @pytest.mark.parametrize("content", [b"this is text", b"", FACE])
@@ -172,6 +213,9 @@ def test_surprise_examples_variants_realism_and_downloads(visit):
     pen.page.locator(".pad-heat[src]").first.wait_for()
     assert len(read_data_url(pen.page.locator(".pad-heat").get_attribute("src")).getcolors(100_000)) > 10
 
+    pen.page.locator(".pad-variants button").nth(1).click()
+    assert not pen.page.locator(".pad-heat").is_visible(), "the map is of the live picture, not of a variant"
+
     pen.stroke([(0.1, 0.9), (0.9, 0.9)])
     assert pen.page.locator(".pad-variants img").count() == 0, "variants of another drawing must not stay"
 
@@ -191,7 +235,7 @@ def test_each_visitor_sees_the_face_of_the_own_drawing(visit):
     second.settle()
     predictor = Pix2PixPredictor.from_checkpoint(CHECKPOINT)
     shown = [read_data_url(pen.face_url()) for pen in (first, second)]
-    expected = [as_sent(predictor.predict(read_data_url(pen.drawing_url()))) for pen in (first, second)]
+    expected = [as_sent(predictor.predict(read_data_url(pen.paper_url()))) for pen in (first, second)]
     assert difference(expected[0], expected[1]) > 4, "the two drawings must differ for this test to mean anything"
     for i in (0, 1):
         assert difference(shown[i], expected[i]) < 0.5
@@ -204,7 +248,13 @@ def test_the_drawing_survives_a_reload(visit):
     before = pen.ink()
     pen.page.reload()
     pen.page.wait_for_function("document.querySelector('[data-action=undo]')?.ariaDisabled === 'false'")
-    assert pen.ink() == pytest.approx(before, rel=0.25)  # kept at the size the network sees
+    assert pen.ink() == before
+    pen.page.click("[data-action=clear]")
+    pen.settle()
+    pen.page.reload()
+    pen.board.locator(".pad-examples button").first.wait_for()
+    assert pen.ink() == 0
+    assert pen.board.locator(".pad-empty").count() == 1, "a cleared paper is an empty one"
 
 
 def test_the_board_says_when_the_server_is_gone_and_recovers(visit):

@@ -48,6 +48,20 @@ def test_the_command_writes_figures_and_contact_sheets(tmp_path, data, file, doo
     assert open_picture(out / "drawings.jpg").height == 2 * 256 + 2
 
 
+@pytest.mark.parametrize(
+    "option, said",
+    [
+        (("--fid",), "--fid is for facades. Leave it out for sketch2face"),
+        (("--test-time-augmentation",), "--test-time-augmentation is for segmentation"),
+        (("--device", "cuda:99"), "--device cuda:99 cannot be used here: .*such as cpu"),
+    ],
+)
+def test_what_would_be_ignored_or_cannot_be_done_is_said(tmp_path, data, file, option, said):
+    with pytest.raises(SystemExit, match=f"error: {said}"):
+        main(["sketch2face", "--checkpoint", str(file), "--data", str(data), "--out", str(tmp_path / "out"), *option])
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("missing", ["checkpoint", "photos"])
 def test_what_is_missing_is_named(tmp_path, data, file, missing):
     if missing == "checkpoint":

@@ -68,8 +68,18 @@ def test_class_maps_of_people_are_added_to_what_segmentation_is_trained_on(data,
     assert len(LabelledPhotos(data / "voc" / "val")) == 2
 
 
+def test_people_are_at_least_one_and_come_from_the_training_photos(data, tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, data, "--people", data / "people", "--at-most", 0)
+    assert "--at-most must be at least 1" in capsys.readouterr().err
+    (tmp_path / "other" / "val").mkdir(parents=True)
+    with pytest.raises(SystemExit, match="has no train/"):
+        run(monkeypatch, tmp_path / "other", "--people", data / "people")
+    assert not (data / "people").exists()
+
+
 def test_a_folder_that_was_not_prepared_is_named(tmp_path, monkeypatch):
-    with pytest.raises(SystemExit, match=r"neither train/ nor val/.*train.prepare faces"):
+    with pytest.raises(SystemExit, match=r"has no train/.*train.prepare faces"):
         run(monkeypatch, tmp_path)
 
 

@@ -134,6 +134,8 @@ def test_a_finished_run_says_so(data, config, new_run, capsys):
     before = (run.path / "sketch2face.safetensors").read_bytes()
     go(data, config, run, resume=True)
     assert "finished its 6 steps already. Give more --epochs" in capsys.readouterr().out
+    go(data, replace(config, epochs=4), run, resume=True, stop_at=5)
+    assert "after step 6 of 8 already. Give a later --stop-at" in capsys.readouterr().out
     assert (run.path / "sketch2face.safetensors").read_bytes() == before
 
 

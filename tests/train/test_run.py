@@ -1,4 +1,5 @@
 import argparse
+import copy
 import errno
 import json
 import os
@@ -33,6 +34,7 @@ from train.run import (
     fit_weights,
     given_options,
     linear_decay,
+    load_moments,
     next_folder,
     open_run,
     pack_state,
@@ -616,6 +618,42 @@ def test_a_value_that_was_once_allowed_can_be_put_right_when_a_run_is_resumed(da
     options = parse("--data", data, "--resume", tmp_path / "run", "--name", "z")
     with open_run(options, "facades", PRESET) as (_, config, _):
         assert config == replace(PRESET, name="z")
+
+
+@pytest.mark.parametrize(
+    "option, said", [("--out", "Leave out --out .*/other"), ("--init", "Leave out --init .*/other; or, .* --resume")]
+)
+def test_a_resumed_run_goes_on_in_its_own_folder_and_from_its_own_weights(data, tmp_path, option, said):
+    started = ("--data", data, "--out", tmp_path / "run", "--init", "a.safetensors")
+    with open_run(parse(*started), "facades", PRESET):
+        pass
+    with open_run(parse(*started, "--resume", tmp_path / "run"), "facades", PRESET):  # the same command again
+        pass
+    options = parse("--data", data, "--resume", tmp_path / "run", option, tmp_path / "other")
+    with pytest.raises(SystemExit, match=said), open_run(options, "facades", PRESET):
+        pass
+
+
+def adam(memory_format: torch.memory_format, beta1: float) -> tuple[nn.Parameter, torch.optim.Adam]:
+    weight = nn.Parameter(torch.arange(96.0).view(2, 3, 4, 4).to(memory_format=memory_format))
+    return weight, torch.optim.Adam([weight], lr=0.1, betas=(beta1, 0.9), fused=True)
+
+
+def test_moments_lie_in_memory_as_their_weights_do_and_the_settings_are_those_of_today():
+    """As when a run goes on in float32 that was begun in bfloat16, or on another machine."""
+    (old, before), (new, now) = adam(torch.contiguous_format, 0.5), adam(torch.channels_last, 0.7)
+    gradient = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    old.grad = gradient
+    before.step()
+    load_moments(now, copy.deepcopy(before.state_dict()))  # as from a file
+    assert now.param_groups[0]["betas"] == (0.7, 0.9)
+    with torch.no_grad():
+        new.copy_(old)
+    before.param_groups[0]["betas"] = (0.7, 0.9)
+    old.grad, new.grad = 2 * gradient, (2 * gradient).to(memory_format=torch.channels_last)
+    before.step()
+    now.step()
+    assert torch.allclose(old, new, atol=1e-6)
 
 
 def go_on(data: Path, run: Path, more: str = "") -> str:
