@@ -955,6 +955,8 @@ def segment_api(segmenter: Segmenter) -> list[Callable]:
     def segmentation(photo: Upload, fast: bool = False) -> tuple[gr.FileData, gr.FileData, list[dict]]:
         """Say which of the 21 classes of Pascal VOC each pixel of a photo shows.
 
+        The model that ships knows cats, dogs, sheep, horses, cows, sofas and people; of the others it finds none.
+
         Args:
             photo: Of any size and shape, up to 50 megapixels.
             fast: Look at the photo at one size instead of three: sooner, and a little worse.
@@ -1080,8 +1082,8 @@ def create_demo(checkpoints: Path = ASSETS / "checkpoints", models: dict[str, Pa
     with Page(title="Draw a line, see a face", delete_cache=UPLOADS_LIVE, analytics_enabled=False) as demo:
         gr.Markdown(
             "# Draw a line, see a face\n"
-            "Nobody here is real and no building stands: small networks make them up while you draw, "
-            "and blend them while you slide.",
+            "Small networks make up faces and buildings while you draw, and blend faces while you slide: "
+            "nobody lives and nothing stands but what is in photos.",
             elem_id="title",
         )
         shown, endpoints = {}, []

@@ -36,8 +36,8 @@ TASKS = {
             read_source=normalise_drawing,
             how_to_train=(
                 "python -m train.prepare faces PHOTOS data/faces\n"
-                "python -m train.pix2pix sketch2face --data data/faces --out runs/mine\n"
-                "python app.py --checkpoints runs/mine"
+                "python -m train.pix2pix sketch2face --data data/faces --out runs/faces\n"
+                "python app.py --model sketch2face=runs/faces/sketch2face.safetensors"
             ),
         ),
         Task(
@@ -47,8 +47,8 @@ TASKS = {
             read_source=read_label_map,
             how_to_train=(
                 "python -m train.prepare facades PAIRS data/facades\n"
-                "python -m train.pix2pix facades --data data/facades --out runs/mine\n"
-                "python app.py --checkpoints runs/mine"
+                "python -m train.pix2pix facades --data data/facades --out runs/houses\n"
+                "python app.py --model facades=runs/houses/facades.safetensors"
             ),
         ),
         Task(
@@ -58,8 +58,8 @@ TASKS = {
             read_source=to_rgb,  # of any size: gan_core.segmenter does the rest
             how_to_train=(
                 "python -m train.prepare voc VOCdevkit data/voc\n"
-                "python -m train.pix2pix segmentation --data data/voc --out runs/mine\n"
-                "python app.py --checkpoints runs/mine"
+                "python -m train.pix2pix segmentation --data data/voc --out runs/classes\n"
+                "python app.py --model segmentation=runs/classes/segmentation.safetensors"
             ),
         ),
         Task(
@@ -69,8 +69,8 @@ TASKS = {
             read_source=to_rgb,  # of any size: gan_core.mixer does the rest
             how_to_train=(
                 "python -m train.prepare anime DRAWN_FACES data/anime\n"
-                "python -m train.vae_gan --data data/anime --out runs/mine\n"
-                "python app.py --checkpoints runs/mine"
+                "python -m train.vae_gan --data data/anime --out runs/mix\n"
+                "python app.py --model vaegan=runs/mix/vaegan.safetensors"
             ),
         ),
     )

@@ -672,7 +672,7 @@ def open_run(options: argparse.Namespace, task: str, preset: Config) -> Iterator
             parallel.say(f"Run folder: {run.path}")
             loop |= {"resume": bool(options.resume), "init": init, "device": device, "profile": profile}
             yield run, config, loop
-            done = f"Done. See it in the app: python app.py --checkpoints {run.path}"
+            done = f"Done. See it in the app: python app.py --model {task}={run.path / task}.safetensors"
             parallel.say("\n" + profile.report() if profile else done)
     except (CheckpointError, DataError, FolderInUse, PictureError, RunError) as error:
         raise SystemExit(f"error: {error}") from error

@@ -442,7 +442,7 @@ def test_the_command_trains_stops_and_goes_on(command, tmp_path, capsys):
     command("--resume", run)
     facts = checkpoint.load(run / "sketch2face.safetensors").facts
     assert (facts["steps"], facts["recipe"]["l1_weight"]) == (4, 7.5)
-    assert f"python app.py --checkpoints {run}" in capsys.readouterr().out
+    assert f"python app.py --model sketch2face={run}/sketch2face.safetensors" in capsys.readouterr().out
 
 
 def test_a_run_is_never_overwritten(command, tmp_path):

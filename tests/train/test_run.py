@@ -514,7 +514,8 @@ def test_a_new_run_writes_down_its_task_its_start_and_its_recipe(data, tmp_path,
     with open_run(options, "facades", PRESET) as (run, config, loop):
         said = capsys.readouterr().out
         assert said == f"Run folder: {tmp_path / 'run'}\n"
-    assert capsys.readouterr().out == f"Done. See it in the app: python app.py --checkpoints {run.path}\n"
+    model = f"facades={run.path}/facades.safetensors"
+    assert capsys.readouterr().out == f"Done. See it in the app: python app.py --model {model}\n"
     assert config == replace(PRESET, name="y")
     assert loop == {
         "resume": False,

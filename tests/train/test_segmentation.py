@@ -348,7 +348,7 @@ def test_the_command_trains_stops_goes_on_and_tunes(command, tmp_path, capsys):
     said = capsys.readouterr().out
     count = len(checkpoint.load(run / "segmentation.safetensors").weights["generator"])
     assert f"{count} of {count} tensors of the generator" in said
-    assert f"python app.py --checkpoints {run}" in said
+    assert f"python app.py --model segmentation={run}/segmentation.safetensors" in said
 
 
 def test_missing_data_is_named_before_a_run_folder_is_made(command, prepared, tmp_path):

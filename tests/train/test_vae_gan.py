@@ -416,7 +416,7 @@ def test_the_command_trains_stops_and_goes_on(command, tmp_path, capsys):
     assert checkpoint.load(run / "vaegan.safetensors").facts["steps"] == 2
     command("--resume", run)
     assert checkpoint.load(run / "vaegan.safetensors").facts["steps"] == 4
-    assert f"python app.py --checkpoints {run}" in capsys.readouterr().out
+    assert f"python app.py --model vaegan={run}/vaegan.safetensors" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="holds a run already"):
         command("--out", run)
 
