@@ -1082,8 +1082,8 @@ def create_demo(checkpoints: Path = ASSETS / "checkpoints", models: dict[str, Pa
     with Page(title="Draw a line, see a face", delete_cache=UPLOADS_LIVE, analytics_enabled=False) as demo:
         gr.Markdown(
             "# Draw a line, see a face\n"
-            "Small networks make up faces and buildings while you draw, and blend faces while you slide: "
-            "nobody lives and nothing stands but what is in photos.",
+            "Small networks make up faces and buildings while you draw, and blend faces while you slide. "
+            "Only what is in photos is real.",
             elem_id="title",
         )
         shown, endpoints = {}, []
