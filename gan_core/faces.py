@@ -58,7 +58,7 @@ class FaceLayout:
 
 
 @cache
-def _cascade(name: str) -> cv2.CascadeClassifier:
+def _cascade(name: str) -> "cv2.CascadeClassifier":
     return cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / f"haarcascade_{name}.xml"))
 
 
