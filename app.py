@@ -955,7 +955,7 @@ def segment_api(segmenter: Segmenter) -> list[Callable]:
     def segmentation(photo: Upload, fast: bool = False) -> tuple[gr.FileData, gr.FileData, list[dict]]:
         """Say which of the 21 classes of Pascal VOC each pixel of a photo shows.
 
-        The model that ships knows cats, dogs, sheep, horses, cows, sofas and people; of the others it finds none.
+        The model that ships knows cats, dogs, sheep, horses, cows and people; of the others it finds next to nothing.
 
         Args:
             photo: Of any size and shape, up to 50 megapixels.

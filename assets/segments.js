@@ -219,7 +219,7 @@ function percent(share) {
 
 function describe(classes) {
   const things = classes.filter(({ name }) => name !== "background");
-  if (!things.length) return "Nothing was found. The model that ships with this app knows cats, dogs, sheep, horses, cows, sofas and people.";
+  if (!things.length) return "Nothing was found. The model that ships with this app knows cats, dogs, sheep, horses, cows and people.";
   return `In this photo: ${things.map(({ name, share }) => `${name} ${percent(share)}`).join(", ")}.`;
 }
 

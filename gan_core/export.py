@@ -34,7 +34,7 @@ from gan_core.checkpoint import Checkpoint, CheckpointError
 from gan_core.files import UsageError, write
 from gan_core.palette import FACADES, VOC
 from gan_core.segmentation import SegmentationConfig, SegmentationGenerator, enlarge
-from gan_core.segmenter import LEAST_PRESENCE, TRUST
+from gan_core.segmenter import weight_of
 from gan_core.tasks import TASKS
 from gan_core.unet import UNetConfig, UNetGenerator
 from gan_core.vae_gan import VAE, Decoder, Encoder, VAEConfig
@@ -154,7 +154,7 @@ class Labeller(nn.Module):
             shares = self.to_pixels((shares + mirrored.flip(3)) / 2)  # (N, 21, 4 h, 4 w)
             if presence is not None:
                 presence = presence.sigmoid().unflatten(0, (2, -1)).mean(dim=0)  # (N, 21)
-                shares = shares * presence.clamp(min=LEAST_PRESENCE).pow(TRUST)[:, :, None, None]
+                shares = shares * weight_of(presence)[:, :, None, None]
         rows, columns = (torch.arange(length) for length in photo.shape[2:])
         shares = shares.index_select(2, rows).index_select(3, columns)  # (N, 21, H, W)
         shares = (shares / shares.sum(dim=1, keepdim=True)).permute(0, 2, 3, 1)  # (N, H, W, 21)

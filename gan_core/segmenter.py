@@ -21,9 +21,9 @@ RADIUS, SMOOTH = 5, 1e-4  # of the edge filter: pixels at the working size; vari
 LEAST_SHARE = 0.004  # of the picture; a class with less is confetti
 SCALES = (0.75, 1.0, 1.25)  # of a thorough look
 STRENGTH = 0.55  # of the colours of an overlay
-LEAST_PRESENCE = 1e-3  # no class is ruled out
-# Power of what the picture as a whole says of a class. At 1 mIoU on val is 0.4 points higher, but pixel accuracy 0.9
-# lower, and a rocket at night is one quarter cats and monitors, rather than one twentieth.
+LEAST_PRESENCE, ABSENT = 0.2, 1e-3  # a class that the picture as a whole shows with less counts as that little
+# Power of what the picture as a whole says of a class. At 1 mIoU on val is 1.1 points higher, but pixel accuracy 0.2
+# lower, and there is half as much of people and cats in a rocket at night again.
 TRUST = 2
 
 
@@ -106,8 +106,7 @@ class Segmenter:
             if logits is not None:
                 presence = presence + logits.sigmoid().mean(dim=0)  # (21,)
         if presence.ndim:
-            # What the picture as a whole hardly shows is not in a corner of it either: no confetti.
-            total = total * (presence / len(views)).clamp(min=LEAST_PRESENCE).pow(TRUST)[:, None, None]
+            total = total * weight_of(presence / len(views))[:, None, None]
         return as_array(total / total.sum(dim=1, keepdim=True))
 
     def working_size(self, size: tuple[int, int], scale: float = 1.0) -> tuple[int, int]:
@@ -141,6 +140,14 @@ class Segmenter:
         scores, presence = self.generator.scores_and_presence(x)
         scores = scores[..., : height // block, : width // block].float()
         return torch.cat([scores[:1], scores[1:].flip(3)]), None if presence is None else presence.float()
+
+
+def weight_of(presence: Tensor) -> Tensor:
+    """How much the shares of each class count, by its presence in the picture as a whole, of 1.
+
+    What the whole hardly shows is not in a corner of it either: no confetti.
+    """
+    return presence.where(presence >= LEAST_PRESENCE, ABSENT).pow(TRUST)
 
 
 def class_shares(labels: np.ndarray) -> dict[int, float]:
