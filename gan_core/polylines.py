@@ -60,6 +60,11 @@ def moved(line: Polyline, matrix: np.ndarray) -> Polyline:
     return (line @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
 
 
+def moved_all(lines: list[Polyline], matrix: np.ndarray) -> list[Polyline]:
+    """As `moved`, of those lines that are more than a point."""
+    return [moved(line, matrix) for line in lines if len(line) > 1]
+
+
 def pieces(line: Polyline, keep: np.ndarray) -> list[Polyline]:
     """The runs of a line's points that are to be kept."""
     if not len(line):

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from gan_core.faces import FaceLayout
-from gan_core.polylines import SIZE, Polyline, arc, blob, closed, moved, pieces, resample
+from gan_core.polylines import SIZE, Polyline, arc, blob, closed, moved, moved_all, pieces, resample
 
 OPEN_MOUTH = 0.07  # between the lips, in distances between the eyes
 LONG_HAIR = 1.3  # of the figure at the height of the mouth, in widths of the face
@@ -294,11 +294,6 @@ def fitted_head(layout: FaceLayout, rng: np.random.Generator) -> list[Polyline]:
     return [resample(line) for line in lines]
 
 
-def moved_all(shapes: list[Polyline], matrix: np.ndarray) -> list[Polyline]:
-    """Those that are more than a point."""
-    return [moved(shape, matrix) for shape in shapes if len(shape) > 1]
-
-
 def _fitted_hair(oval: Polyline, person: Polyline, below: float, rng: np.random.Generator) -> list[Polyline]:
     """Strokes between face and outline, where hair is: above the ears, and so many degrees below."""
     centre = (oval.min(axis=0) + oval.max(axis=0)) / 2
@@ -310,16 +305,16 @@ def _fitted_hair(oval: Polyline, person: Polyline, below: float, rng: np.random.
         at = np.linspace(angles[0], angles[-1], int(rng.integers(25, 70)))
         depth = np.arange(len(at)) % 2 if kind == "zigzag" else rng.random(len(at))
         at = (at + rng.normal(0, 0.1, len(at)) * (kind == "scribble")).clip(angles[0], angles[-1])
-        starts = [(at, depth)]
+        strokes = [(at, depth)]
     elif kind == "strands":
         at = rng.choice(angles, int(rng.integers(8, 26)))
         drift, ends = rng.normal(0, 0.12), np.sort(rng.random((len(at), 2)))
-        starts = [(np.array([a, a + drift]).clip(angles[0], angles[-1]), end) for a, end in zip(at, ends)]
+        strokes = [(np.array([a, a + drift]).clip(angles[0], angles[-1]), end) for a, end in zip(at, ends)]
     else:
         at = angles[:: int(rng.integers(4, 8))]
-        starts = [(np.full(1, a), np.full(1, 0.5)) for a in at]
+        strokes = [(np.full(1, a), np.full(1, 0.5)) for a in at]
     shapes = []
-    for at, depth in starts:
+    for at, depth in strokes:
         low, high = (np.interp(at, angles, radii) for radii in (inner, outer))
         points = centre + (low + depth * (high - low))[:, None] * np.stack([np.cos(at), np.sin(at)], axis=1)
         there = high - low > LEAST_HAIR * low

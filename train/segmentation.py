@@ -70,8 +70,8 @@ class SegmentationRecipe:
         rarest at most `balance` times as much as the commonest.
     jaccard_weight, presence_weight: see jaccard_loss and presence_loss.
     adversarial_from: share of the run after which the discriminator has its say.
-    views: the photos are seen at random, as train.voc.Views has it (size to paste); else whole, at the size of the
-        generator. grow_from: share of the epochs after which they are seen in grown_size.
+    views: the photos are seen at random, as train.voc.Views has it (size to paste_least); else whole, at the size of
+        the generator. grow_from: share of the epochs after which they are seen in grown_size.
     validate_every: epochs from one validation phase to the next.
     """
 
@@ -103,6 +103,7 @@ class SegmentationRecipe:
     turn: float = 10.0
     colour: float = 1.0
     paste: float = 0.5
+    paste_least: float = 0.375
     ema: float = 0.0
     validate_every: int = 1
     seed: int = 0
@@ -178,6 +179,7 @@ def open_dataset(data: Path, split: str, recipe: SegmentationRecipe) -> Labelled
             turn=recipe.turn,
             colour=recipe.colour,
             paste=recipe.paste,
+            paste_least=recipe.paste_least,
         )
     return LabelledPhotos(data / split, recipe.generator.size, recipe.generator.square, views, recipe.seed)
 

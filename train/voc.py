@@ -47,7 +47,6 @@ SHORT_SIDE = 256
 LISTS = "ImageSets/Segmentation"
 MASK_NAMES = {"masks", "mask", "labels", "label", "annotations", "annotation", "segmentation", "SegmentationClass"}
 WITH_VOID = Palette((*VOC.names, "void"), (*VOC.colors, VOC.void))
-PASTED_LEAST = 0.5  # things are pasted from so much smaller pictures on, as those in the distance are
 CACHED = 8_000  # pictures that are kept decoded in memory, at about 0.3 MB each
 
 Job = tuple[str, str, object, object]  # split, name, file of the photo, file of the mask
@@ -221,8 +220,8 @@ class Views:
     least, most: the photo's shorter side becomes this many times the size, before the view is cut out.
     turn: degrees, either way. colour: strength of changes of light, contrast and colour; 0 for none.
     paste: share of the views onto which the objects of another picture are pasted (Ghiasi et al.: Simple
-        Copy-Paste, arXiv 2012.07177), half as small at the smallest; rare classes are drawn more often than they
-        are met.
+        Copy-Paste, arXiv 2012.07177); rare classes are drawn more often than they are met. That picture's shorter
+        side becomes paste_least times the size or more: things are small in the distance.
     """
 
     size: int = 128
@@ -233,6 +232,7 @@ class Views:
     turn: float = 10.0
     colour: float = 1.0
     paste: float = 0.5
+    paste_least: float = 0.375
 
     def size_in(self, epoch: int) -> int:
         return self.grown_size if epoch >= self.grow_epoch else self.size
@@ -318,7 +318,7 @@ class LabelledPhotos(Dataset):
             size = self.views.size_in(epoch)
             photo, labels = random_view(*self.pair(index), size, self.views, rng)
             if rng.random() < self.views.paste and self._holders:
-                smaller = replace(self.views, least=PASTED_LEAST * self.views.least)
+                smaller = replace(self.views, least=self.views.paste_least)
                 paste(photo, labels, *random_view(*self.pair(self.partner(rng)), size, smaller, rng))
             photo = vary_colours(photo, self.views.colour, rng)
         return to_tensor(photo)[0], torch.from_numpy(labels.astype(np.int64))
