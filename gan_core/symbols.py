@@ -176,7 +176,7 @@ def _hair(rng: np.random.Generator, width: float, top: float, middle: float) -> 
             np.array([(0, -top), (width * 0.85, 0.0)]),
         )
         return [crown, *sides, *parting]
-    angles = np.radians(rng.uniform(185, 355, 40))
+    angles = np.radians(rng.uniform(205, 335, 40))  # above the eyes
     radii = rng.uniform(0.75, 1.15, 40)[:, None]
     return [np.stack([np.cos(angles) * width, np.sin(angles) * (top + middle)], axis=1) * radii + (0, middle)]
 

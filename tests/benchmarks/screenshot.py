@@ -38,14 +38,19 @@ class FilmedPen(Pen):
 
 
 def draw_face(pen: Pen) -> None:
-    pen.face()
-    for side in (-1, 1):  # brows, and hair from the parting down
-        brow = ((0.155, 0.41), (0.1, 0.385), (0.05, 0.405))
-        pen.stroke([(0.5 + side * x, y) for x, y in brow])
-        hair = ((0.03, 0.17), (0.17, 0.21), (0.255, 0.33), (0.28, 0.5), (0.275, 0.7), (0.3, 0.86))
-        pen.stroke([(0.5 + side * x, y) for x, y in hair])
-        pen.stroke([(0.5 + side * x, y) for x, y in ((0.02, 0.2), (0.12, 0.3), (0.22, 0.4))])
-    pen.stroke(oval(0.5, 0.715, 0.06, 0.012, 12))
+    """Head, eyes, brows, nose, mouth, a parting, and hair in waves on both sides."""
+    pen.stroke(oval(0.5, 0.55, 0.31, 0.41))
+    for side in (-1, 1):
+        pen.stroke(oval(0.5 + side * 0.125, 0.49, 0.062, 0.035, 16))
+        pen.stroke(oval(0.5 + side * 0.125, 0.49, 0.022, 0.025, 10))
+        pen.stroke([(0.5 + side * x, y) for x, y in ((0.19, 0.41), (0.125, 0.385), (0.062, 0.4))])
+    pen.stroke([(0.5, 0.55), (0.48, 0.65), (0.525, 0.67)])
+    pen.stroke([(0.375, 0.755), (0.44, 0.79), (0.5, 0.805), (0.56, 0.79), (0.625, 0.755)])
+    pen.stroke([(0.35, 0.14), (0.56, 0.25), (0.79, 0.39)])
+    pen.stroke([(0.35, 0.14), (0.25, 0.275), (0.2, 0.4)])
+    waves = ((0, 0.02), (0.19, 0.03), (0.34, 0.18), (0.41, 0.36), (0.39, 0.55), (0.45, 0.7), (0.41, 0.86), (0.46, 0.99))
+    for side in (-1, 1):
+        pen.stroke([(0.5 + side * x, y) for x, y in waves])
     pen.settle()
     pen.page.mouse.move(5, 5)
 
