@@ -13,7 +13,7 @@ from gan_core.image import PictureError
 from gan_core.maxpool_unet import MaxPoolUNetConfig
 from gan_core.palette import VOC
 from gan_core.segmentation import SegmentationConfig, SegmentationGenerator
-from gan_core.segmenter import class_shares, classes_in, follow_edges, lay_over, winners
+from gan_core.segmenter import class_shares, classes_in, follow_edges, lay_over, weight_of, winners
 
 PICTURE = SegmentationConfig(MaxPoolUNetConfig(widths=(8, 16, 16)), size=32)
 CLASSES = SegmentationConfig(
@@ -140,6 +140,12 @@ def test_a_class_that_the_picture_as_a_whole_does_not_show_wins_nowhere(lively, 
         without = Segmenter(generator).shares(portrait(0))
     assert not (without.argmax(axis=-1) == winner).any()
     assert np.allclose(without.sum(axis=-1), 1, atol=1e-3)
+
+
+def test_a_class_that_is_hardly_there_counts_for_nothing_beside_one_that_may_be():
+    absent, hardly, perhaps, surely = weight_of(torch.tensor([0.0, 0.19, 0.21, 1.0]))
+    assert absent == hardly > 0  # so that shares can still be divided by their sum
+    assert hardly < perhaps / 1000 and perhaps < surely == 1
 
 
 def test_borders_move_to_the_edges_of_the_photo():
