@@ -26,6 +26,7 @@ from gan_core.patchgan import PatchDiscriminator, PatchGANConfig
 from gan_core.unet import UNetConfig, UNetGenerator
 from train import parallel
 from train.data import DataError, EpochBatches, FacePhotos, PairFolder, evenly, read_picture
+from train.graph import Graph, set_rate
 from train.profile import Profile, plain_span
 from train.run import (
     EMA,
@@ -36,6 +37,7 @@ from train.run import (
     autocast,
     batches,
     check_choice,
+    check_graph,
     check_least,
     descend,
     fit_weights,
@@ -154,7 +156,8 @@ def open_pairs(folder: Path, config: Pix2PixConfig, zoom: float = 1.0) -> PairFo
 class Training:
     """Networks, optimisers and averages of one run, and the step that changes them.
 
-    accumulate: parts that a process sees its batch in. span: names the parts of a step for whoever measures them.
+    accumulate: parts that a process sees its batch in. compiled: a mode of --compile. span: names the parts of a step
+    for whoever measures them.
     """
 
     def __init__(
@@ -177,7 +180,11 @@ class Training:
         self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), config.learning_rate_d, **adam)
         for network in (self.generator, self.discriminator):
             parallel.share_norms(network)
-        if compiled:
+        self.graph = None
+        if compiled == "graph":
+            check_graph(device, accumulate)
+            self.graph = Graph(device, self.optimizer_g, self.optimizer_d)
+        elif compiled:
             self.generator.compile(mode=compiled)
             self.discriminator.features = torch.compile(self.discriminator.features, mode=compiled)
 
@@ -186,12 +193,23 @@ class Training:
         config = self.config
         source, target = (x.contiguous(memory_format=self.memory_format) for x in (source, target))
         decay = linear_decay(self.step, self.total_steps)
-        self.optimizer_g.param_groups[0]["lr"] = config.learning_rate * decay
-        self.optimizer_d.param_groups[0]["lr"] = config.learning_rate_d * decay
+        set_rate(self.optimizer_g, config.learning_rate * decay)
+        set_rate(self.optimizer_d, config.learning_rate_d * decay)
         parallel.own_dice(config.seed, self.step)
-        if not config.gan_weight:
-            return self.l1_step(source, target)
+        learn = self.gan_step if config.gan_weight else self.l1_step
+        if self.graph:
+            with self.span("CUDA graph"):
+                losses = self.graph(learn, source, target)
+        else:
+            losses = learn(source, target)
+        with self.span("moving average"):
+            self.ema.update(self.generator, self.step)
+        self.step += 1
+        return parallel.mean_losses(losses)
 
+    def gan_step(self, source: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Both networks learn from a batch, laid out as they are. Returns the losses."""
+        config = self.config
         with self.span("generator"), autocast(self.device, config.precision):
             fake = self.generate(source)
 
@@ -215,11 +233,7 @@ class Training:
             loss_g = loss_g + config.feature_weight * losses["features"]
         descend(loss_g, self.optimizer_g, self.span, "generator")
         self.discriminator.requires_grad_(True)
-
-        with self.span("moving average"):
-            self.ema.update(self.generator, self.step)
-        self.step += 1
-        return parallel.mean_losses(losses)
+        return losses
 
     def generate(self, source: Tensor) -> Tensor:
         """The generator; its parts of a batch one after the other, if there are several."""
@@ -230,15 +244,12 @@ class Training:
         return parallel.in_parts(self.accumulate, self.discriminator, self.discriminator.features, source, target)
 
     def l1_step(self, source: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """As train_step, but nobody asks the discriminator: what L1 alone gives (section 4.2)."""
+        """As gan_step, but nobody asks the discriminator: what L1 alone gives (section 4.2)."""
         with self.span("generator"), autocast(self.device, self.config.precision):
             fake = self.generate(source)
         loss = (fake.float() - target).abs().mean()
         descend(self.config.l1_weight * loss, self.optimizer_g, self.span, "generator")
-        with self.span("moving average"):
-            self.ema.update(self.generator, self.step)
-        self.step += 1
-        return parallel.mean_losses({"l1": loss})
+        return {"l1": loss}
 
     def start_from(self, loaded: checkpoint.Checkpoint) -> str:
         """Takes over the weights of a checkpoint that fit, for fine-tuning. Returns what was taken, in words."""

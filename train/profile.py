@@ -32,7 +32,7 @@ class Profile:
     """Measures `steps` steps of a training by its spans, the first of which is WAITING.
 
     On a GPU each span waits until its work is done, or the clock would see the launches only; so the steps together
-    take a little longer than they do otherwise.
+    take a little longer than they do otherwise. A step that is replayed as a CUDA graph is a single span.
     """
 
     def __init__(self, steps: int, device: torch.device, trace: Path | None = None):
@@ -120,6 +120,6 @@ class Profile:
             self.stopped = True
 
     def _now(self) -> float:
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and not torch.cuda.is_current_stream_capturing():
             torch.cuda.synchronize(self.device)
         return time.perf_counter()

@@ -58,6 +58,7 @@ PASSING = (  # options that a run does not write down
     "compile",
 )
 IN_PARTS = ("sketch2face", "facades")  # tasks with --accumulate: no loss of theirs is one of the whole batch
+RECORDED = ("sketch2face", "facades")  # tasks with --compile graph: their step does the same each time
 
 Config = typing.TypeVar("Config")  # the config dataclass of any task
 
@@ -614,9 +615,10 @@ def add_run_options(
         "--compile",
         nargs="?",
         const="default",
-        choices=("default", "reduce-overhead", "max-autotune-no-cudagraphs"),
+        choices=("default", "reduce-overhead", "max-autotune-no-cudagraphs", "graph"),
         metavar="MODE",
-        help="let torch.compile make the networks faster, after some minutes; MODE is one of its own",
+        help="let torch.compile make the networks faster, after some minutes; MODE is one of its own, or graph: "
+        "record the whole step as one CUDA graph instead, in seconds (sketch2face and facades, one GPU)",
     )
     scale.add_argument(
         "--profile",
@@ -655,6 +657,11 @@ def open_run(options: argparse.Namespace, task: str, preset: Config) -> Iterator
     try:
         if task not in IN_PARTS and loop.pop("accumulate") > 1:
             raise RunError(f"{task} has losses of the whole batch, and so no --accumulate. Leave it out.")
+        if task not in RECORDED and options.compile == "graph":
+            raise RunError(
+                f"the steps of {task} are not all alike, and so it has no --compile graph, as {' and '.join(RECORDED)} "
+                "have. Leave it out, or give another MODE."
+            )
         if options.profile and (options.resume or options.out):
             raise RunError("--profile keeps nothing; leave out --out and --resume.")
         if options.trace and not options.profile:
@@ -662,6 +669,8 @@ def open_run(options: argparse.Namespace, task: str, preset: Config) -> Iterator
         with ExitStack() as stack:
             device = find_device(options.device)
             stack.enter_context(parallel.joined(device))
+            if options.compile == "graph":
+                check_graph(device, options.accumulate)
             profile = None
             if options.profile:
                 profile = Profile(options.profile, device, options.trace if parallel.first() else None)
@@ -742,6 +751,22 @@ def check_parts(batch_size: int, accumulate: int) -> None:
         raise RunError(
             f"a batch of {batch_size} pictures cannot be dealt to {parallel.count()} process(es) in {accumulate} equal "
             f"part(s) each. Choose another --batch-size (that of all together), number of processes or --accumulate."
+        )
+
+
+def check_graph(device: torch.device, accumulate: int) -> None:
+    """Raises RunError unless a step can be one CUDA graph."""
+    if accumulate > 1:
+        raise RunError("--compile graph takes each batch as a whole. Leave out --accumulate, or give another MODE.")
+    if device.type != "cuda":
+        raise RunError(
+            f"--compile graph is for a GPU, and the device is {device}. Give --device cuda or another MODE, or leave "
+            "it out."
+        )
+    if parallel.count() > 1:
+        raise RunError(
+            f"--compile graph is for one process, and there are {parallel.count()}. Start a single one or give another "
+            "MODE, or leave it out."
         )
 
 

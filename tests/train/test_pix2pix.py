@@ -580,9 +580,17 @@ def test_a_profile_keeps_nothing_and_prints_where_the_time_goes(command, tmp_pat
             "a batch of 2 pictures cannot be dealt to 1 process(es) in 3 equal part(s) each. Choose another "
             "--batch-size (that of all together), number of processes or --accumulate.",
         ),
+        (
+            ("--compile", "graph"),
+            "--compile graph is for a GPU, and the device is cpu. Give --device cuda or another MODE, or leave it out.",
+        ),
+        (
+            ("--compile", "graph", "--accumulate", "2"),
+            "--compile graph takes each batch as a whole. Leave out --accumulate, or give another MODE.",
+        ),
     ],
 )
-def test_numbers_that_make_no_run_are_refused(refused, options, said):
+def test_what_makes_no_run_is_refused(refused, options, said):
     refused(options, said)
 
 

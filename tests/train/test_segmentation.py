@@ -381,3 +381,11 @@ def test_a_run_of_another_task_cannot_be_resumed(command, tmp_path):
 
 def test_accumulation_is_refused(refused):
     refused(("--accumulate", "2"), "segmentation has losses of the whole batch, and so no --accumulate. Leave it out.")
+
+
+def test_a_recorded_step_is_refused(refused):
+    refused(
+        ("--compile", "graph"),
+        "the steps of segmentation are not all alike, and so it has no --compile graph, as sketch2face and facades "
+        "have. Leave it out, or give another MODE.",
+    )

@@ -503,3 +503,11 @@ def test_pictures_are_read_once_not_in_each_step(data):
 
 def test_accumulation_is_refused(refused):
     refused(("--accumulate", "2"), "vaegan has losses of the whole batch, and so no --accumulate. Leave it out.")
+
+
+def test_a_recorded_step_is_refused(refused):
+    refused(
+        ("--compile", "graph"),
+        "the steps of vaegan are not all alike, and so it has no --compile graph, as sketch2face and facades have. "
+        "Leave it out, or give another MODE.",
+    )
