@@ -66,6 +66,9 @@ class Palette:
         Raises PictureError if the picture is no map in these colours.
         """
         pixels = pixels_of(picture)
+        labels = self._painted(pixels)
+        if (labels < len(self)).all():
+            return labels
         distances = self._distances(pixels)
         far = distances.min(axis=-1) > NEAR**2
         if far.mean() > 1 - LEAST_NEAR:
@@ -112,6 +115,20 @@ class Palette:
             table[255] = self.void
         picture.putpalette(table.tobytes())
         return picture
+
+    def _painted(self, pixels: np.ndarray) -> np.ndarray:
+        """The class whose very colour a pixel has, uint8 `(H, W)`; 255 where it is another one.
+
+        A twentieth of the time that distances take, on a map that is being painted with each movement of a pointer.
+        """
+        codes, own = (
+            np.asarray(Image.fromarray(colors).convert("RGBX")).view(np.uint32)[..., 0]
+            for colors in (pixels, self._table[None])
+        )
+        labels = np.full(codes.shape, 255, dtype=np.uint8)
+        for number, code in enumerate(own[0]):
+            labels[codes == code] = number
+        return labels
 
     def _distances(self, pixels: np.ndarray, space: np.ndarray = RGB_SPACE) -> np.ndarray:
         """uint8 `(H, W, 3)` -> squared distance to the colour of each class, float32 `(H, W, classes)`."""

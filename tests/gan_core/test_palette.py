@@ -122,6 +122,13 @@ def smeared() -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     return results
 
 
+def test_a_map_in_the_very_colours_is_read_without_distances(monkeypatch):
+    label_map = random_facade(1)
+    expected = FACADES.to_labels(label_map)
+    monkeypatch.setattr(Palette, "_distances", lambda *_: pytest.fail("distances were measured"))
+    assert np.array_equal(FACADES.read_map(label_map), expected)
+
+
 def test_away_from_edges_a_smeared_map_is_read_without_a_mistake(smeared):
     for seed, (labels, read, _) in enumerate(smeared):
         flat = cv2.morphologyEx(labels, cv2.MORPH_GRADIENT, np.ones((7, 7))) == 0
