@@ -25,6 +25,9 @@ from pathlib import Path
 from string import Template
 from typing import Annotated
 
+# Read when torch is imported. Else its threads stay awake after their work, in the way of those of OpenVINO.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import gradio as gr
 import numpy as np
 from gradio.components.base import server
@@ -108,6 +111,8 @@ GALLERY = [15, 28, 65, 73, 113, 106, 9, 11, 62, 45, 41, 17, 58, 54, 7, 82, 29, 7
 SHEET = 10  # blends in a row and in a column
 FRAMES = 120  # of a film
 SAVED = 384  # pixels a side, of a blend that is downloaded
+SETTLE = 3  # seconds for a page that is opened at once to load, before compiling takes the processor
+TYPICAL = 16  # surprises by which a network is prepared for 8-bit integers, beside the examples
 PRIVATE = {"api_visibility": "private"}
 LIVE = {"show_progress": "hidden", "trigger_mode": "always_last", **PRIVATE}
 # What other programs send. Pydantic checks the numbers; a picture comes as a dict, for `read_upload`.
@@ -152,14 +157,23 @@ class LiveBoard(gr.HTML):
     As an output it takes a drawing as PIL picture, or (drawing, photo to compare the result with).
 
     model: a parameter must not be named like the attribute that keeps it, or Gradio copies it for each visitor.
-    paper: name of its files in assets/, "sketchpad" or "facade". source, result: what one draws and sees, in a word.
-    options: those of gr.HTML; what it does not know becomes a property that the JavaScript can read.
+    paper: name of its files in assets/, "sketchpad" or "facade". surprise: seed -> something that people could draw.
+    source, result: what one draws and sees, in a word. options: those of gr.HTML; what it does not know becomes a
+    property that the JavaScript can read.
     """
 
-    def __init__(self, model: Pix2PixPredictor, paper: str, source: str, result: str, **options):
+    def __init__(
+        self,
+        model: Pix2PixPredictor,
+        paper: str,
+        surprise: Callable[[int], Image.Image],
+        source: str,
+        result: str,
+        **options,
+    ):
         self.predictor = predictor = model
-        self.example_folder = ASSETS / "examples" / predictor.task.name
-        self.warm_up, self.predict = predictor.accelerate, Batcher(predictor.predict_batch)
+        self.example_files = sorted((ASSETS / "examples" / predictor.task.name).glob("*.png"))
+        self.draw, self.predict = surprise, Batcher(predictor.predict_batch)
         self.work = one_by_one(32)
         guide, tools = asset(f"{paper}.html").split("<!-- tools -->")
         board = Template(asset("board.html"))
@@ -173,6 +187,10 @@ class LiveBoard(gr.HTML):
             result=result,
             **options,
         )
+
+    def warm_up(self) -> None:
+        typical = [open_picture(file) for file in self.example_files]
+        self.predictor.accelerate(typical + [self.draw(seed) for seed in range(TYPICAL)])
 
     def postprocess(self, value: Image.Image | tuple[Image.Image, Image.Image] | None) -> dict | None:
         if value is None:
@@ -206,9 +224,9 @@ class LiveBoard(gr.HTML):
 
     @functools.cached_property
     def drawn_examples(self) -> list[dict]:
-        files = sorted(self.example_folder.glob("*.png"))
         return [
-            {"name": file.stem.replace("_", " "), "drawing": to_data_url(open_picture(file), "PNG")} for file in files
+            {"name": file.stem.replace("_", " "), "drawing": to_data_url(open_picture(file), "PNG")}
+            for file in self.example_files
         ]
 
 
@@ -414,7 +432,15 @@ def legend(labels: np.ndarray) -> list[dict]:
 
 def sketch_tab(predictor: Pix2PixPredictor) -> None:
     """Draw a face; or start from an example, a surprise, or the lines of a photo."""
-    board = LiveBoard(predictor, "sketchpad", "drawing", "face", chooser="input:has(+ #upload)", elem_id="sketch-board")
+    board = LiveBoard(
+        predictor,
+        "sketchpad",
+        random_doodle,
+        "drawing",
+        "face",
+        chooser="input:has(+ #upload)",
+        elem_id="sketch-board",
+    )
     photo = gr.State(None, time_to_live=UPLOADS_LIVE[1])
     with gr.Column(elem_classes="pad-actions"):
         with gr.Row():
@@ -460,6 +486,7 @@ def facade_tab(predictor: Pix2PixPredictor) -> None:
     board = LiveBoard(
         predictor,
         "facade",
+        random_facade,
         "map",
         "building",
         palette=palette,
@@ -1193,8 +1220,9 @@ def upload_folder() -> Iterator[None]:
 
 
 def serve(demo: gr.Blocks, **options) -> None:
-    """As `launch`, until somebody stops it. The page is open while the networks are still being compiled."""
+    """As `launch`, until somebody stops it. The page is open, and draws, while the networks are not yet compiled."""
     launch(demo, prevent_thread_lock=True, **options)
+    time.sleep(SETTLE)
     for block in list(demo.blocks.values()):
         if isinstance(block, (LiveBoard, MixBoard, SegmentView)):
             try:

@@ -75,6 +75,14 @@ def draw_portrait(seed: int = 0, size: int = 256) -> Image.Image:
     return picture
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled_graphs(tmp_path_factory):
+    """A folder for what the predictors compile, and the apps that are started, instead of the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
+        yield
+
+
 @pytest.fixture
 def task() -> Task:
     return TASKS["sketch2face"]

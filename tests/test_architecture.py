@@ -52,7 +52,8 @@ def test_the_sources_are_found():
 @pytest.mark.parametrize("path", SOURCES["gan_core"], ids=lambda path: path.stem)
 def test_the_library_imports_only_what_it_promises(path):
     allowed = {"torch", "numpy", "PIL", "cv2", "av", "safetensors", "gan_core"} | set(sys.stdlib_module_names)
-    of_its_own = {"__main__.py": {"tqdm"}, "hub.py": {"huggingface_hub"}, "runtime.py": {"openvino"}}
+    of_its_own = {"__main__.py": {"tqdm"}, "hub.py": {"huggingface_hub"}}
+    of_its_own |= {name: {"openvino"} for name in ("runtime.py", "quantization.py")}
     assert imported(path) <= allowed | of_its_own.get(path.name, set())
 
 

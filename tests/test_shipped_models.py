@@ -10,6 +10,7 @@ from gan_core import FaceMixer, Pix2PixPredictor, Segmenter
 from gan_core.facades import WALL, WINDOW, random_facade
 from gan_core.faces import find_face
 from gan_core.image import open_picture
+from gan_core.lineart import random_doodle
 from gan_core.palette import FACADES, VOC
 from gan_core.recipe import doubt
 from train.judge import load_judge, read_labels
@@ -153,3 +154,22 @@ def test_blends_of_two_faces_are_faces_in_between(mixer):
     assert to_first == sorted(to_first)
     assert to_last == sorted(to_last, reverse=True)
     assert compare(film[1:-1], [film[0]] * 3)["sharpness_ratio"] > 0.6
+
+
+@pytest.mark.parametrize(
+    "name, surprise, tested",
+    [
+        ("sketch2face", random_doodle, [open_picture(file) for file in DOODLES]),
+        ("facades", random_facade, [random_facade(seed) for seed in range(100, 112)]),
+    ],
+)
+def test_in_integers_pictures_look_the_same(name, surprise, tested):
+    """As the app prepares them: root mean square below 5 of 255 levels, and 3 for most; no eye sees that."""
+    predictor = Pix2PixPredictor.from_checkpoint(CHECKPOINTS / f"{name}.safetensors")
+    before = [np.asarray(predictor.predict(source), np.float32) for source in tested]
+    examples = sorted(Path("assets/examples", name).glob("*.png"))
+    assert predictor.accelerate([*map(open_picture, examples), *map(surprise, range(16))])
+    after = [np.asarray(predictor.predict(source), np.float32) for source in tested]
+    errors = [float(np.sqrt(np.square(a - b).mean())) for a, b in zip(before, after)]
+    assert 0.5 < np.median(errors) < 3
+    assert max(errors) < 5
