@@ -263,9 +263,28 @@ def test_noise_is_added_where_texture_is_laid_out(upsampling, places):
     assert sum(isinstance(module, Noise) for module in net.modules()) == places
 
 
-def test_instance_norm_is_torchs_own_and_keeps_the_memory_format():
+@pytest.mark.parametrize("learning", [False, True])
+@pytest.mark.parametrize("size", [(2, 3, 4, 4), (1, 3, 5, 2), (3, 3, 1, 1)])
+def test_instance_norm_is_torchs_own_and_keeps_the_memory_format(size, learning):
     ours, torchs = NORMS["instance"](3), nn.InstanceNorm2d(3, affine=True)
-    x = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
-    assert torch.allclose(ours(x), torchs(x), atol=1e-6)
-    assert ours(x).is_contiguous(memory_format=torch.channels_last)
-    assert ours.state_dict().keys() == torchs.state_dict().keys()
+    for norm in (ours, torchs):
+        norm.load_state_dict({"weight": torch.tensor([1.0, 2.0, -0.5]), "bias": torch.tensor([0.0, 0.3, -1.0])})
+    x = torch.randn(size).to(memory_format=torch.channels_last)
+    a, b = (x.clone().requires_grad_(learning) for _ in range(2))
+    if size[2:] == (1, 1):
+        with pytest.raises(ValueError, match="more than 1 spatial element"):
+            torchs(b)
+        assert torch.allclose(ours(a), ours.bias[None, :, None, None].expand(size), atol=1e-3)  # nothing but its mean
+        return
+    assert torch.allclose(ours(a), torchs(b), atol=1e-6)
+    assert ours(a).is_contiguous(memory_format=torch.channels_last)
+    if learning:
+        for norm, y in ((ours, a), (torchs, b)):
+            norm(y).pow(3).sum().backward()
+        assert torch.allclose(a.grad, b.grad, atol=1e-4)
+        assert torch.allclose(ours.weight.grad, torchs.weight.grad, rtol=1e-4)
+        assert torch.allclose(ours.bias.grad, torchs.bias.grad, rtol=1e-4)
+
+
+def test_instance_norm_has_the_weights_of_torchs_own():
+    assert NORMS["instance"](3).state_dict().keys() == nn.InstanceNorm2d(3, affine=True).state_dict().keys()
