@@ -87,7 +87,7 @@ from gan_core.tasks import TASKS, Task
 ROOT = Path(__file__).parent
 ASSETS = ROOT / "assets"
 MAX_UPLOAD = 20  # MB
-MAX_RATE = 50  # requests a second from one address: what two cores can answer in all
+MAX_RATE = 75  # requests a second from one address: what two cores can answer in all
 MAX_WAITING = 64  # drawings at a board, or clicks
 MAX_CONNECTIONS = 800  # two for each visitor; many systems allow a process 1024 files and sockets
 PRIVATE_NETWORKS = "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"

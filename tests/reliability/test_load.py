@@ -178,7 +178,7 @@ def test_the_limits_are_options(served, monkeypatch, capsys):
     monkeypatch.setattr(app, "create_demo", lambda *_: demo)
     monkeypatch.setattr(app, "serve", lambda demo, **options: given.update(options))
     app.main([])
-    assert [given[name] for name in ("upload", "rate", "waiting", "connections")] == [20, 50, 64, 800]
+    assert [given[name] for name in ("upload", "rate", "waiting", "connections")] == [20, 75, 64, 800]
     app.main(["--max-upload", "5.5", "--max-rate", "7", "--max-waiting", "3", "--max-connections", "9"])
     assert [given[name] for name in ("upload", "rate", "waiting", "connections")] == [5.5, 7, 3, 9]
     for wrong in ("0", "-1", "nan", "inf", "many"):
