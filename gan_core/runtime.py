@@ -30,7 +30,7 @@ def compile_graph(
     Several threads may call it at once.
 
     In float32 it differs from PyTorch by rounding. typical: inputs such as will be asked for, `(N, ...)`; with them
-    convolutions are done in 8-bit integers on processors of the x86 family, see gan_core/quantization.py.
+    convolutions are done in 8-bit integers on processors of the x86 family that can, see gan_core/quantization.py.
 
     What was compiled is kept beside the models of torch.hub, so that the next start need not compile it.
     """
@@ -63,7 +63,12 @@ def compile_graph(
             from gan_core.quantization import quantize
 
             quantize(model, [item.numpy() for item in typical.split(1)])
-        compiled = core.compile_model(model, "CPU", settings)
+        try:
+            compiled = core.compile_model(model, "CPU", settings)
+        except RuntimeError:
+            if typical is None:
+                raise
+            return compile_graph(network, example, bfloat16)  # this processor lacks some layer in integers
         with contextlib.suppress(OSError):  # a disk that is full, or nobody may write to
             keep(file, compiled.export_model().getvalue())
             compiled = load()  # which needs less memory than what it was made of

@@ -1,6 +1,7 @@
 """How much quicker than plain PyTorch is a picture, and how near to what the processor can do?
 
 python -m tests.benchmarks.inference
+ONEDNN_MAX_CPU_ISA=AVX2 python -m tests.benchmarks.inference --old
 
 Plain PyTorch is the network as people know it: eager, float32, contiguous, batch 1. The floor is the time that its
 multiplications alone would take at the rate of a large matrix product. All are timed in turn, in one run.
@@ -97,7 +98,12 @@ def compare(plain: nn.Module, ours: Callable, x: Tensor, rounds: int) -> tuple[f
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=30)
-    rounds = parser.parse_args(arguments).rounds
+    parser.add_argument("--old", action="store_true", help="as if there were neither bfloat16 units nor VNNI")
+    options = parser.parse_args(arguments)
+    rounds = options.rounds
+    if options.old:
+        for unit in ("avx512_bf16", "amx_tile", "vnni"):
+            setattr(torch.cpu, f"_is_{unit}_supported", lambda: False)
     dtype = torch.bfloat16 if has_bfloat16(CPU) else torch.float32
     threads = torch.get_num_threads()
     with torch.inference_mode():

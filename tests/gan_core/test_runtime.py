@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import openvino
 import pytest
 import torch
 from torch import nn
@@ -117,3 +118,14 @@ def test_typical_inputs_make_it_integers_on_x86_alone(network, batch, monkeypatc
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda name=capability: name)
         compile_graph(network, batch[:1], typical=batch)
     assert asked == [5]
+
+
+def test_a_processor_without_some_layer_in_integers_does_it_in_floats(network, batch, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+
+    def spoil(model, typical):
+        model.get_ordered_ops()[0].set_partial_shape(openvino.PartialShape([1, 2, 16, 16]))  # nothing can compile it
+
+    monkeypatch.setattr("gan_core.quantization.quantize", spoil)
+    with torch.no_grad():
+        assert torch.allclose(compile_graph(network, batch[:1], typical=batch)(batch), network(batch), atol=1e-4)

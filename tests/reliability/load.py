@@ -417,7 +417,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--visitors", type=int, default=200)
     parser.add_argument("--drawing", type=int, default=32, help="of the visitors")
     parser.add_argument("--quiet", type=float, default=60, help="seconds that are measured before, and after")
-    rest = "seconds before each look at the memory, which the app gives back each minute"
+    rest = "seconds before each look at the memory, which the app gives back every ten"
     parser.add_argument("--rest", type=float, default=70, help=rest)
     parser.add_argument("--abuse", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
