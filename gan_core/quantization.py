@@ -2,7 +2,8 @@
 
 Jacob et al.: Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference (CVPR 2018,
 arXiv 1712.05877), section 2, after the training. What goes into a convolution gets one scale and zero point, weights
-get a scale for each output channel. NNCF can do that too, but wants more packages than the whole app, and a minute.
+get a scale for each output channel. (NNCF does that too, and brings ten packages for it, SciPy and scikit-learn among
+them.)
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from gan_core.files import write
 
 KEPT = 12  # compiled graphs on the disk, of 5 to 60 MB
+STREAMS = 8  # items that are worked on at once, at most: each needs memory of its own
 
 
 def compile_graph(
@@ -72,15 +73,16 @@ def compile_graph(
         with contextlib.suppress(OSError):  # a disk that is full, or nobody may write to
             keep(file, compiled.export_model().getvalue())
             compiled = load()  # which needs less memory than what it was made of
-    return Graph(compiled, lambda: load(PERFORMANCE_HINT="THROUGHPUT", NUM_STREAMS=torch.get_num_threads()))
+    streams = min(STREAMS, torch.get_num_threads())
+    return Graph(compiled, lambda: load(PERFORMANCE_HINT="THROUGHPUT", NUM_STREAMS=streams))
 
 
 class Graph:
-    """The function of a compiled graph. One item has all threads; of several each has one, because threads that share
-    an item wait for each other at the end of every layer. It goes through a batch item by item in both cases: a
+    """The function of a compiled graph. One item has all threads; several share them, because threads that work on one
+    item wait for each other at the end of every layer. It goes through a batch item by item in both cases: a
     processor gains nothing from larger ones, and would need memory for each size of batch.
 
-    load_streams: gives the same graph with a stream for each thread, or raises an error; called once there is a batch.
+    load_streams: gives the same graph with a stream for each item, or raises an error; called once there is a batch.
     """
 
     def __init__(self, compiled, load_streams: Callable[[], object]):
