@@ -13,7 +13,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 import app
 from gan_core import hub
 
-LIMITS = {"upload": 20, "rate": 50, "waiting": 64, "connections": 800}
+LIMITS = {"upload": 20, "rate": 75, "waiting": 64, "connections": 800}
 
 
 @pytest.fixture
