@@ -119,7 +119,7 @@ class Palette:
     def _painted(self, pixels: np.ndarray) -> np.ndarray:
         """The class whose very colour a pixel has, uint8 `(H, W)`; 255 where it is another one.
 
-        A twentieth of the time that distances take, on a map that is being painted with each movement of a pointer.
+        A tenth of the time that distances take, on a map that is being painted with each movement of a pointer.
         """
         codes, own = (
             np.asarray(Image.fromarray(colors).convert("RGBX")).view(np.uint32)[..., 0]
