@@ -10,8 +10,9 @@ BIN := $(VENV)/bin
 app: $(VENV)/app.stamp
 	$(BIN)/python app.py
 
+# A process of tests that crashes is not replaced: pytest-xdist, when few files are left, would wait for ever.
 test: $(VENV)/dev.stamp
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

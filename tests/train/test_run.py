@@ -707,11 +707,23 @@ class Counter:
         return {"step": self.step}
 
 
+@pytest.fixture
+def handlers():
+    """Those of the signals that end a process, as if nothing had told this one to ignore any, as nohup does."""
+    numbers = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before):
+        signal.signal(number, handler)
+
+
+# Signals are raised by the thread that is to handle them. By os.kill another thread of the process might get one, once
+# its handler is gone.
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
-def test_a_signal_lets_the_step_end_and_saves_the_state(data, tmp_path, name, monkeypatch):
+def test_a_signal_lets_the_step_end_and_saves_the_state(data, tmp_path, name, monkeypatch, handlers):
     clock = SimpleNamespace(monotonic=lambda: 100.0, perf_counter=lambda: 0.0)
     monkeypatch.setattr("train.run.time", clock)
-    earlier, training = signal.getsignal(signal.Signals[name]), Counter()
+    training = Counter()
     with (
         pytest.raises(SystemExit, match=f"^Stopped by {name}. .*after step 2, .*" + go_on(data, tmp_path / "run")),
         open_run(parse("--data", data, "--out", tmp_path / "run"), "facades", PRESET) as (run, _, _),
@@ -719,36 +731,33 @@ def test_a_signal_lets_the_step_end_and_saves_the_state(data, tmp_path, name, mo
         log = LossLog(run, 0, 5, 1)
         for training.step in range(1, 6):
             if training.step == 2:
-                os.kill(os.getpid(), signal.Signals[name])
-                os.kill(os.getpid(), signal.Signals[name])  # some wrappers pass it on as well
+                signal.raise_signal(signal.Signals[name])
+                signal.raise_signal(signal.Signals[name])  # some wrappers pass it on as well
             if log.leaving(training.step):
                 run.save_state(training.state_dict())
                 log.leave()
-    assert signal.getsignal(signal.Signals[name]) == earlier
+    assert signal.getsignal(signal.Signals[name]) == signal.default_int_handler
     assert run.load_state() == {"step": 2}
 
 
-def test_a_signal_that_is_ignored_stays_ignored(data, tmp_path):
+def test_a_signal_that_is_ignored_stays_ignored(data, tmp_path, handlers):
     """As under nohup."""
-    earlier = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with open_run(parse("--data", data, "--out", tmp_path / "run"), "facades", PRESET) as (run, _, _):
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert run.asked_to_stop is None
-    finally:
-        signal.signal(signal.SIGHUP, earlier)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with open_run(parse("--data", data, "--out", tmp_path / "run"), "facades", PRESET) as (run, _, _):
+        signal.raise_signal(signal.SIGHUP)
+        assert run.asked_to_stop is None
 
 
-def test_a_second_interruption_ends_the_run_at_once(data, tmp_path, monkeypatch):
+def test_a_second_interruption_ends_the_run_at_once(data, tmp_path, monkeypatch, handlers):
     clock = SimpleNamespace(monotonic=lambda: clock.now, perf_counter=lambda: 0.0, now=100.0)
     monkeypatch.setattr("train.run.time", clock)
     with (
         pytest.raises(SystemExit, match=r"^Interrupted\. No state was saved"),
         open_run(parse("--data", data, "--out", tmp_path / "run"), "facades", PRESET),
     ):
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         clock.now += 2
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         pytest.fail("still there")
 
 

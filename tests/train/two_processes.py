@@ -55,7 +55,7 @@ def stopping(train_step):
 
     def step(*arguments):
         losses = train_step(*arguments)
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         return losses
 
     return step
