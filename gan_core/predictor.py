@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from gan_core import checkpoint
 from gan_core.checkpoint import CheckpointError
+from gan_core.folding import fold_norms, name_instance_norms, shuffle_pixels
 from gan_core.image import fit, to_pictures, to_rgb, to_tensor
 from gan_core.patchgan import PatchDiscriminator, PatchGANConfig
 from gan_core.runtime import compile_graph
 from gan_core.tasks import TASKS, Task
-from gan_core.unet import InstanceNorm, Noise, UNetConfig, UNetGenerator
+from gan_core.unet import Noise, UNetConfig, UNetGenerator
 
 MAX_VARIANTS = 16
 OTHERS = {"segmentation": "Segmenter", "vaegan": "FaceMixer"}  # tasks that a class of their own runs
@@ -164,33 +164,9 @@ def compile_on_cpu(
     weight = next(network.parameters())
     if weight.device.type != "cpu":
         return None
-    plain = name_instance_norms(copy.deepcopy(network).float()).to(memory_format=torch.contiguous_format)
-    return compile_graph(plain, example, weight.dtype == torch.bfloat16, typical)
-
-
-def name_instance_norms(network: nn.Module) -> nn.Module:
-    """The same network; OpenVINO is quicker with torch's own instance norm than with a group norm."""
-    for parent in network.modules():
-        for name, norm in parent.named_children():
-            if isinstance(norm, InstanceNorm):
-                renamed = nn.InstanceNorm2d(norm.num_channels, norm.eps, affine=True)
-                renamed.load_state_dict(norm.state_dict())
-                setattr(parent, name, renamed.eval())
-    return network
-
-
-def fold_norms(network: nn.Module) -> nn.Module:
-    """A copy of a network in which each batch norm is part of the convolution before it; same answers in eval mode."""
-    network = copy.deepcopy(network).eval()
-    for parent in network.modules():
-        if not isinstance(parent, nn.Sequential):
-            continue
-        for i in range(len(parent) - 1):
-            if isinstance(parent[i], (nn.Conv2d, nn.ConvTranspose2d)) and isinstance(parent[i + 1], nn.BatchNorm2d):
-                transposed = isinstance(parent[i], nn.ConvTranspose2d)
-                parent[i] = fuse_conv_bn_eval(parent[i], parent[i + 1], transpose=transposed)
-                parent[i + 1] = nn.Identity()
-    return network
+    network = shuffle_pixels(name_instance_norms(copy.deepcopy(network).float()))
+    network = network.to(memory_format=torch.contiguous_format)
+    return compile_graph(network, example, weight.dtype == torch.bfloat16, typical)
 
 
 def share_weights(network: nn.Module) -> nn.Module:

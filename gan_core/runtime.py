@@ -126,6 +126,7 @@ def to_openvino(network: nn.Module, example: Tensor):
     import openvino
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+    from openvino.passes import ConstantFolding, Manager
 
     # Not by openvino.convert_model, which counts its users over the network. torch.export, the successor of
     # torch.jit.trace, gives the same graph and takes six times as long.
@@ -137,6 +138,9 @@ def to_openvino(network: nn.Module, example: Tensor):
     frontend = FrontEndManager().load_by_framework("pytorch")
     model = frontend.convert(frontend.load(decoder))
     model.reshape({model.input(0): openvino.PartialShape(list(example.shape))})
+    passes = Manager()
+    passes.register_pass(ConstantFolding())  # weights that the network turns before it uses them
+    passes.run_passes(model)
     return model
 
 

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_core.doubling import DoubledConv
+
 
 class InstanceNorm(nn.GroupNorm):
     """Instance normalisation with learnt scales: a group norm of one channel each.
@@ -134,7 +136,8 @@ class Up(nn.Sequential):
         if transposed:
             layers = [nn.ReLU(), _transposed(inputs, outputs, bias=False), norm]
         else:
-            layers = [nn.ReLU(), _doubling(), nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False), norm]
+            # Two layers, as checkpoints count them.
+            layers = [nn.ReLU(), nn.Identity(), DoubledConv(inputs, outputs, bias=False), norm]
             if config.noise:
                 layers.append(Noise(outputs))
         if dropout:
@@ -151,7 +154,8 @@ class Paint(nn.Module):
         if config.upsampling == "transposed":
             self.up = nn.Sequential(nn.ReLU(), _transposed(inputs, channels))
         else:
-            self.up = nn.Sequential(nn.ReLU(), nn.Conv2d(inputs, channels, kernel_size=3, padding=1), _doubling())
+            doubling = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
+            self.up = nn.Sequential(nn.ReLU(), nn.Conv2d(inputs, channels, kernel_size=3, padding=1), doubling)
         if config.noise:
             self.up.append(Noise(channels))
         self.refine = None
@@ -171,10 +175,6 @@ class Paint(nn.Module):
 
 def _transposed(inputs: int, outputs: int, bias: bool = True) -> nn.ConvTranspose2d:
     return nn.ConvTranspose2d(inputs, outputs, kernel_size=4, stride=2, padding=1, bias=bias)
-
-
-def _doubling() -> nn.Upsample:
-    return nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
 
 
 class UNetGenerator(nn.Module):

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from gan_core.doubling import DoubledConv
 from gan_core.unet import init_weights
 
 
@@ -132,9 +133,11 @@ class Decoder(nn.Module):
             ups.append(nn.Sequential(*layers, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2), *residuals))
         self.ups = nn.Sequential(*ups)
         transposed, last = config.upsampling == "transposed", config.refine_channels or 3
-        layers = doubling(widths[-1], last, transposed, bias=True)
-        if not transposed:  # a convolution is four times cheaper before the doubling, and the last one looks again
-            layers = layers[::-1]
+        if transposed:
+            layers = doubling(widths[-1], last, transposed, bias=True)
+        else:  # the last convolution looks again
+            upsample = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
+            layers = [nn.Conv2d(widths[-1], last, kernel_size=3, padding=1), upsample]
         if config.refine_channels:
             layers += [nn.LeakyReLU(0.2), nn.Conv2d(last, 3, kernel_size=3, padding=1)]
         self.paint = nn.Sequential(*layers)
@@ -149,11 +152,10 @@ class Decoder(nn.Module):
 
 
 def doubling(inputs: int, outputs: int, transposed: bool, bias: bool = False) -> list[nn.Module]:
-    """Layers that double height and width."""
+    """Layers that double height and width: a transposed convolution, or bilinear doubling and a 3x3 one."""
     if transposed:
         return [nn.ConvTranspose2d(inputs, outputs, kernel_size=4, stride=2, padding=1, bias=bias)]
-    upsample = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
-    return [upsample, nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=bias)]
+    return [nn.Identity(), DoubledConv(inputs, outputs, bias)]  # two layers, as checkpoints count them
 
 
 class VAE(nn.Module):

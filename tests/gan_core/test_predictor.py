@@ -1,4 +1,3 @@
-import copy
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,9 +10,8 @@ from torch import nn
 
 from gan_core import checkpoint, predictor
 from gan_core.checkpoint import CheckpointError
-from gan_core.patchgan import PatchDiscriminator, PatchGANConfig
-from gan_core.predictor import MAX_VARIANTS, Pix2PixPredictor, fold_norms, name_instance_norms, share_weights
-from gan_core.unet import InstanceNorm, UNetConfig, UNetGenerator
+from gan_core.predictor import MAX_VARIANTS, Pix2PixPredictor, share_weights
+from gan_core.unet import UNetConfig, UNetGenerator
 
 
 @pytest.fixture
@@ -87,38 +85,6 @@ def test_the_network_handed_in_is_left_as_it_was(generator, task):
 
 
 # --- what makes it fast
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        UNetConfig(base_channels=4, norm="batch"),
-        UNetConfig(base_channels=4, norm="batch", upsampling="mixed", refine_channels=4),
-        UNetConfig(base_channels=4, norm="instance"),
-    ],
-    ids=["transposed", "mixed", "instance"],
-)
-def test_folded_norms_change_no_answer(config, lively):
-    net = lively(UNetGenerator(config)).eval()
-    source = torch.randn(2, 3, 256, 256)
-    with torch.inference_mode():
-        expected = net(source)
-        assert torch.allclose(fold_norms(net)(source), expected, atol=1e-4)
-        assert torch.equal(net(source), expected), "the network itself must not change"
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in fold_norms(net).modules())
-
-
-def test_folded_norms_change_no_answer_of_a_net_with_noise(noisy_generator):
-    source = torch.randn(2, 1, 256, 256)
-    with torch.inference_mode():
-        assert torch.allclose(fold_norms(noisy_generator)(source), noisy_generator(source), atol=1e-4)
-
-
-def test_folded_norms_change_no_answer_of_a_discriminator(lively):
-    net = lively(PatchDiscriminator(PatchGANConfig(base_channels=4, norm="batch"))).eval()
-    pair = torch.randn(1, 3, 256, 256), torch.randn(1, 3, 256, 256)
-    with torch.inference_mode():
-        assert torch.allclose(fold_norms(net)(*pair), net(*pair), rtol=1e-4, atol=1e-3)
 
 
 def test_a_second_network_shares_its_storage_but_not_its_mode(generator):
@@ -309,16 +275,6 @@ def test_many_threads_share_a_compiled_graph(house, doodle):
     drawings = [doodle.rotate(angle) for angle in range(0, 360, 45)]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(house.predict, drawings)) == house.predict_batch(drawings)
-
-
-def test_instance_norms_can_be_torchs_own(lively):
-    network = lively(UNetGenerator(UNetConfig(in_channels=1, base_channels=4))).eval()
-    named = name_instance_norms(copy.deepcopy(network))
-    kinds = [type(module) for module in named.modules()]
-    assert InstanceNorm not in kinds and kinds.count(nn.InstanceNorm2d) == 13
-    source = torch.rand(1, 1, 256, 256)
-    with torch.no_grad():
-        assert torch.allclose(named(source), network(source), atol=1e-4)
 
 
 def test_compiling_sends_nothing_to_anybody(house, monkeypatch, tmp_path):

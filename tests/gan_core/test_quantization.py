@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from gan_core import quantization
+from gan_core.doubling import DoubledConv
 from gan_core.quantization import best_range, meet_zero, quantize, rounded
 from gan_core.runtime import to_openvino
 
@@ -50,6 +51,18 @@ def test_all_convolutions_but_the_first_are_done_in_integers(network, items):
     assert kinds["Convolution"][0] == "f32"
     assert set(kinds["Convolution"][1:]) == {"u8"} and len(kinds["Convolution"]) == 3
     assert kinds["Deconvolution"] == ["u8"]
+
+
+def test_integers_are_padded_not_floats(lively):
+    """Before the convolution of a doubled picture, where there are many channels."""
+    network = lively(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), DoubledConv(8, 16))).eval()
+    items = np.random.default_rng(0).uniform(-1, 1, (4, 1, 3, 16, 16)).astype(np.float32)
+    model = quantized(network, items)
+    done = [op.get_rt_info() for op in compiled(model).get_runtime_model().get_ordered_ops()]
+    assert [op["outputPrecisions"].astype(str) for op in done if op["layerType"].astype(str) == "Pad"] == ["u8"]
+    exact = to_openvino(network, torch.from_numpy(items[0]))
+    a, b = (np.concatenate([compiled(each)(item)[0] for item in items]) for each in (exact, model))
+    assert np.sqrt(np.square(a - b).mean()) < 0.03 * a.std()
 
 
 def test_without_vnni_weights_leave_room_for_sums(network, items, monkeypatch):

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from gan_core import checkpoint
+from gan_core.folding import fold_norms
 from gan_core.maxpool_unet import MaxPoolUNetConfig
 from gan_core.palette import VOC
-from gan_core.predictor import fold_norms
 from gan_core.segmentation import (
     PaletteDiscriminator,
     PaletteDiscriminatorConfig,
