@@ -1,6 +1,7 @@
 """`python app.py`, up to the server: whose models it shows, and where it runs."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +23,19 @@ def started(monkeypatch):
     pages = []
     monkeypatch.setattr(app, "serve", lambda demo, **options: pages.append((demo, options)))
     return pages
+
+
+def test_no_time_is_spent_on_stubs_for_editors():
+    """Gradio would parse each file that defines a component, and write another beside it."""
+    watch = (
+        "import sys; opened = []\n"
+        "sys.addaudithook(lambda event, what: event == 'open' and opened.append(str(what[0])))\n"
+        "import app, inspect\n"
+        "print(len(opened) > 100, [file for file in opened if file.endswith('.pyi')], inspect.getfile(app.gr.HTML))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", watch], cwd=app.ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split(maxsplit=2)[:2] == ["True", "[]"]
+    assert done.stdout.rstrip().endswith("html.py")
 
 
 def boards(demo: gr.Blocks) -> set[str]:

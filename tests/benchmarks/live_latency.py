@@ -10,6 +10,7 @@ import json
 import math
 import os
 import platform
+import socket
 import subprocess
 import sys
 import time
@@ -34,9 +35,9 @@ def percentiles(seconds: list[float]) -> str:
 def draw_in_browser(page: Page, url: str, started: float, strokes: int) -> None:
     while True:
         try:
-            httpx.get(url)
+            socket.create_connection(("127.0.0.1", urlsplit(url).port)).close()
             break
-        except httpx.ConnectError:  # the server is not there yet
+        except ConnectionError:  # the server is not there yet
             if time.perf_counter() - started > 120:
                 raise
             time.sleep(0.05)
