@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 app: $(VENV)/app.stamp
 	$(BIN)/python app.py
 
-# A process of tests that crashes is not replaced: pytest-xdist, when few files are left, would wait for ever.
+# A process of tests that crashes ends them. Were it replaced, pytest-xdist would wait for ever if few files are left.
 test: $(VENV)/dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 

@@ -24,7 +24,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from string import Template
 from typing import Annotated
-from unittest import mock
 
 # Read when torch is imported. Else its threads stay awake after their work, in the way of those of OpenVINO.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -80,8 +79,10 @@ from gan_core.runtime import give_back_memory
 from gan_core.segmenter import class_shares, lay_over
 from gan_core.tasks import TASKS, Task
 
+getfile = inspect.getfile  # torch's own, which it has put there: so this comes after gan_core
 
-def find_file(thing: object, getfile: Callable[[object], str] = inspect.getfile) -> str:
+
+def find_file(thing: object) -> str:
     """`inspect.getfile`, for which Gradio's classes have no file. Else Gradio parses it, and writes type stubs for
     editors, whenever a component is defined: half of what its import takes."""
     if isinstance(thing, type) and thing.__module__.startswith("gradio."):
@@ -89,14 +90,17 @@ def find_file(thing: object, getfile: Callable[[object], str] = inspect.getfile)
     return getfile(thing)
 
 
-with mock.patch.object(inspect, "getfile", find_file):
+inspect.getfile = find_file
+try:
     import gradio as gr
     from gradio.components.base import server
     from gradio.processing_utils import save_bytes_to_cache
     from gradio.utils import get_space, get_upload_folder
     from gradio_client.utils import is_file_obj_with_meta
-with suppress(AttributeError):  # nor for our own
-    gr.component_meta.create_or_modify_pyi = gr.blocks_events.create_or_modify_pyi = lambda *component: None
+finally:
+    inspect.getfile = getfile
+with suppress(AttributeError):  # no stubs for our own classes either
+    gr.component_meta.create_or_modify_pyi = gr.blocks_events.create_or_modify_pyi = lambda *_, **__: None
 
 ROOT = Path(__file__).parent
 ASSETS = ROOT / "assets"

@@ -8,8 +8,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from gan_core.unet import InstanceNorm
 
-FEW = 4  # outputs of a convolution, for which a processor takes as long as for 16
-SHAPES = {nn.Conv2d: ((3, 3), (1, 1), (1, 1)), nn.ConvTranspose2d: ((4, 4), (2, 2), (1, 1))}  # of those that paint
+FEW = 4  # outputs of a convolution, for which a processor takes as long as for the 8 or 16 that it does at once
+# Of those that paint: kernel, stride, padding, and what they have no use for.
+PLAIN = ((0, 0), (1, 1), 1, "zeros")
+SHAPES = {nn.Conv2d: ((3, 3), (1, 1), (1, 1), *PLAIN), nn.ConvTranspose2d: ((4, 4), (2, 2), (1, 1), *PLAIN)}
 
 
 def fold_norms(network: nn.Module) -> nn.Module:
@@ -46,8 +48,9 @@ def shuffle_pixels(network: nn.Module) -> nn.Module:
     return network
 
 
-def shape_of(layer: nn.Conv2d | nn.ConvTranspose2d) -> tuple[tuple[int, int], ...]:
-    return layer.kernel_size, layer.stride, layer.padding
+def shape_of(layer: nn.Conv2d | nn.ConvTranspose2d) -> tuple:
+    plain = layer.output_padding, layer.dilation, layer.groups, layer.padding_mode
+    return layer.kernel_size, layer.stride, layer.padding, *plain
 
 
 def by_fours(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
@@ -63,7 +66,9 @@ def by_fours(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
             fours[:, y, x, :, y : y + 2, x : x + 2] = weight[:, :, y::2, x::2]
         else:
             fours[:, y, x, :, y : y + 3, x : x + 3] = weight
-    quick = nn.Conv2d(inputs, 4 * outputs, side, stride=1 if transposed else 2, padding=1, bias=layer.bias is not None)
+    # Without weights of its own, for which torch would throw its dice, maybe between those of another thread.
+    options = {"stride": 1 if transposed else 2, "padding": 1, "bias": layer.bias is not None, "device": "meta"}
+    quick = nn.Conv2d(inputs, 4 * outputs, side, **options)
     quick.weight = nn.Parameter(fours.flatten(0, 2), requires_grad=False)
     if layer.bias is not None:
         quick.bias = nn.Parameter(layer.bias.repeat_interleave(4), requires_grad=False)

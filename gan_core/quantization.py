@@ -32,9 +32,8 @@ def quantize(model: openvino.Model, typical: Iterable[np.ndarray]) -> None:
     headroom = 1 if torch.cpu._is_vnni_supported() else 2
     for op, values in zip(convolutions, observe(model, convolutions, typical)):
         low, high = best_range(values)
-        entrance = op.input(0)
-        if op.input_value(0).get_node().get_type_name() == "Pad":
-            entrance = op.input_value(0).get_node().input(0)  # so that integers are padded
+        before = op.input_value(0).get_node()
+        entrance = before.input(0) if before.get_type_name() == "Pad" else op.input(0)  # so that integers are padded
         entrance.replace_source_output(fake_quantize(entrance.get_source_output(), low, high, STEPS + 1))
         weights = op.input_value(1)
         axis = OUTPUT_AXIS[op.get_type_name()]

@@ -135,7 +135,7 @@ class Decoder(nn.Module):
         transposed, last = config.upsampling == "transposed", config.refine_channels or 3
         if transposed:
             layers = doubling(widths[-1], last, transposed, bias=True)
-        else:  # the last convolution looks again
+        else:  # a convolution is four times cheaper before the doubling; with refine_channels another looks again
             upsample = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
             layers = [nn.Conv2d(widths[-1], last, kernel_size=3, padding=1), upsample]
         if config.refine_channels:

@@ -44,7 +44,7 @@ def test_rounding_stays_small_and_the_memory_format_what_it_was(dtype, tolerance
 
 
 def test_it_needs_a_third_of_the_multiplications():
-    """Which is why it is there: with the repeated edge 9 * 18 * 18 times as many as channels, not 9 * 32 * 32."""
+    """Which is why it is there: for each pair of channels 9 * 18 * 18, with the repeated edge, and not 9 * 32 * 32."""
     from torch.utils.flop_counter import FlopCounterMode
 
     layer, x = DoubledConv(64, 32, bias=False), torch.randn(1, 64, 16, 16)

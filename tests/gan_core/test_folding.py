@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from gan_core.doubling import DoubledConv
 from gan_core.folding import FEW, fold_norms, name_instance_norms, shuffle_pixels
 from gan_core.patchgan import PatchDiscriminator, PatchGANConfig
 from gan_core.unet import InstanceNorm, UNetConfig, UNetGenerator
@@ -81,11 +82,23 @@ def test_four_pixels_at_once_are_the_same_face(upsampling, refine, lively):
     assert any(isinstance(module, nn.PixelShuffle) for module in network.modules())
 
 
+def test_nobodys_dice_are_thrown():
+    """Another thread may be between its own, for the variants of a seed."""
+    network = nn.Sequential(nn.Conv2d(8, 3, 3, padding=1))
+    before = torch.random.get_rng_state()
+    assert isinstance(shuffle_pixels(network)[0][1], nn.PixelShuffle)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
 def test_other_convolutions_are_left_alone():
     layers = [
         nn.Conv2d(3, FEW + 1, 3, padding=1),
         nn.Conv2d(FEW + 1, 3, 5, padding=2),
         nn.Conv2d(3, 3, 3, stride=2, padding=1),
+        nn.Conv2d(3, 3, 3, padding=1, groups=3),
+        nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect"),
         nn.ConvTranspose2d(3, 3, 3, stride=2),
+        nn.ConvTranspose2d(3, 3, 4, stride=2, padding=1, output_padding=1),
+        DoubledConv(3, 3),
     ]
     assert list(shuffle_pixels(nn.Sequential(*layers))) == layers
